@@ -158,3 +158,16 @@ func (ds *Dataset) Table() string { return ds.Name }
 
 // Family is the one column family of every table.
 const Family = "d"
+
+// IndexTable is the Bigtable table id of an index.
+func (ds *Dataset) IndexTable(ix *Index) string { return ds.Name + "-" + ix.Name }
+
+// Index returns the index with that name, nil when there is none.
+func (ds *Dataset) Index(name string) *Index {
+	for i := range ds.Indexes {
+		if ds.Indexes[i].Name == name {
+			return &ds.Indexes[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+)
+
+// Route is the topics and subscriptions of one dataset.
+type Route struct {
+	Topic, Subscription                     string
+	DeadLetterTopic, DeadLetterSubscription string
+}
+
+// RouteOf returns a dataset's route.
+func RouteOf(ds *dataset.Dataset) Route {
+	return Route{
+		Topic: ds.Topic, Subscription: ds.Subscription(),
+		DeadLetterTopic: ds.DeadLetterTopic(), DeadLetterSubscription: ds.DeadLetterSubscription(),
+	}
+}
+
+const (
+	ackDeadline = 10 * time.Second
+	// deadLetterRetention keeps rejected records for a person to look at; a week is the service's usual maximum.
+	deadLetterRetention = 7 * 24 * time.Hour
+)
+
+// Ensure creates what is missing of the route. It is safe to call from several processes at once.
+// On Google Cloud only Terraform creates them; local engines and emulators have no Terraform.
+func (c *Client) Ensure(ctx context.Context, r Route) error {
+	for _, topic := range []string{r.Topic, r.DeadLetterTopic} {
+		_, err := c.client.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: c.topicName(topic)})
+		if err != nil && status.Code(err) != codes.AlreadyExists {
+			return fmt.Errorf("create topic %s: %w", topic, classify(err))
+		}
+	}
+	subs := []*pubsubpb.Subscription{
+		{Name: c.subscriptionName(r.Subscription), Topic: c.topicName(r.Topic)},
+		{Name: c.subscriptionName(r.DeadLetterSubscription), Topic: c.topicName(r.DeadLetterTopic)},
+	}
+	for _, sub := range subs {
+		sub.AckDeadlineSeconds = int32(ackDeadline / time.Second)
+		sub.MessageRetentionDuration = durationpb.New(deadLetterRetention)
+		_, err := c.client.SubscriptionAdminClient.CreateSubscription(ctx, sub)
+		if err != nil && status.Code(err) != codes.AlreadyExists {
+			return fmt.Errorf("create subscription %s: %w", sub.GetName(), classify(err))
+		}
+	}
+	return nil
+}
+
+// Missing returns those topics and subscriptions of the route that do not exist.
+func (c *Client) Missing(ctx context.Context, r Route) ([]string, error) {
+	var missing []string
+	note := func(what string, err error) error {
+		if err = classify(err); !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("look up %s: %w", what, err)
+		}
+		missing = append(missing, what)
+		return nil
+	}
+	for _, topic := range []string{r.Topic, r.DeadLetterTopic} {
+		_, err := c.client.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: c.topicName(topic)})
+		if err != nil {
+			if err := note("topic "+topic, err); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, sub := range []string{r.Subscription, r.DeadLetterSubscription} {
+		_, err := c.client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: c.subscriptionName(sub)})
+		if err != nil {
+			if err := note("subscription "+sub, err); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return missing, nil
+}

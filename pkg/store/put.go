@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/bigtable"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+)
+
+// Put writes rows in one bulk request and returns one error for each row, in their order; nil
+// means that the row is committed. An error is ErrUnavailable (the outcome may be unknown: write
+// it again, it is idempotent), ErrPoison or ErrMisconfigured.
+//
+// Only SetCell with the row's own timestamp is used, because the client retries a whole group
+// after a broken stream: any other mutation would leave a second cell behind.
+func (c *Client) Put(ctx context.Context, table string, rows []dataset.Row) []error {
+	errs := make([]error, len(rows))
+	keys := make([]string, len(rows))
+	muts := make([]*bigtable.Mutation, len(rows))
+	for i, row := range rows {
+		keys[i], muts[i] = row.Key, toMutation(row)
+	}
+	c.putBisecting(ctx, c.client.Open(table), table, keys, muts, errs)
+	return errs
+}
+
+// putBisecting splits a request that Bigtable refuses as a whole until the row at fault stands
+// alone: one bad row in many must not take its neighbours with it.
+func (c *Client) putBisecting(ctx context.Context, tbl *bigtable.Table, table string, keys []string, muts []*bigtable.Mutation, errs []error) {
+	rowErrs, err := c.apply(ctx, tbl, table, keys, muts)
+	if err != nil {
+		err = fmt.Errorf("write %d rows to table %s: %w", len(keys), table, classify(err))
+		if !errors.Is(err, ErrPoison) || len(keys) == 1 {
+			for i := range errs {
+				errs[i] = err
+			}
+			return
+		}
+		half := len(keys) / 2
+		c.putBisecting(ctx, tbl, table, keys[:half], muts[:half], errs[:half])
+		c.putBisecting(ctx, tbl, table, keys[half:], muts[half:], errs[half:])
+		return
+	}
+	for i, rowErr := range rowErrs {
+		if rowErr != nil {
+			errs[i] = fmt.Errorf("write row to table %s: %w", table, classify(rowErr))
+		}
+	}
+}
+
+// apply is the only call of ApplyBulk. The deadline is ours because the client retries without end.
+func (c *Client) apply(ctx context.Context, tbl *bigtable.Table, table string, keys []string, muts []*bigtable.Mutation) (rowErrs []error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.CommitTimeout)
+	defer cancel()
+	defer c.observed.time(ctx, table, "mutate_rows", time.Now(), &err)
+	return tbl.ApplyBulk(ctx, keys, muts)
+}
+
+func toMutation(row dataset.Row) *bigtable.Mutation {
+	m := bigtable.NewMutation()
+	ts := bigtable.Timestamp(row.Time.UnixMilli() * 1000)
+	for _, cell := range row.Cells {
+		m.Set(dataset.Family, cell.Column, ts, cell.Value)
+	}
+	return m
+}
+
+// classify adds the kind of an error from the client. Unknown codes count as unavailable, because
+// a retry is harmless: every write here is idempotent.
+func classify(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.OutOfRange:
+		return fmt.Errorf("%w: %w", ErrPoison, err)
+	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.FailedPrecondition, codes.Unimplemented:
+		return fmt.Errorf("%w: %w", ErrMisconfigured, err)
+	case codes.Canceled:
+		return fmt.Errorf("%w: %w", context.Canceled, err)
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, context.DeadlineExceeded, err)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+}

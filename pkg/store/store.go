@@ -1,0 +1,204 @@
+// Package store reads and writes dataset rows in Bigtable. It is the only package that imports
+// the Bigtable client, so every write goes through one wrapper around its two error channels.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigtable"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+)
+
+// The kinds of error that callers tell apart, with errors.Is.
+var (
+	// ErrNotFound says that the row does not exist.
+	ErrNotFound = errors.New("row not found")
+	// ErrUnavailable says that Bigtable could not be reached or asked for a retry.
+	ErrUnavailable = errors.New("bigtable unavailable")
+	// ErrPoison says that Bigtable refuses this row whatever happens: retrying cannot help.
+	ErrPoison = errors.New("row refused by bigtable")
+	// ErrMisconfigured says that the table, the family or a permission is missing: the environment is at fault, not the row.
+	ErrMisconfigured = errors.New("bigtable misconfigured")
+)
+
+// Options say which instance to open and how patient to be.
+type Options struct {
+	// Project and Instance name the Bigtable instance.
+	Project, Instance string
+	// AppProfile is the Bigtable app profile; empty uses the instance's default.
+	AppProfile string
+	// CommitTimeout bounds one bulk write with the client's own retries. Default 5s.
+	CommitTimeout time.Duration
+	// Pool is the number of gRPC channels; it is ignored when Client passes a connection. Default 4.
+	Pool int
+	// Direct allows DirectPath to Google's network, which works on Google Cloud only.
+	Direct bool
+	// Client options say where to dial; none dials Google Cloud with the default credentials.
+	Client []option.ClientOption
+	// Meter records db.client.operation.duration; nil records nothing.
+	Meter metric.Meter
+}
+
+// Defaults fills in what is not set.
+func (o Options) Defaults() Options {
+	if o.CommitTimeout == 0 {
+		o.CommitTimeout = 5 * time.Second
+	}
+	if o.Pool == 0 {
+		o.Pool = 4
+	}
+	return o
+}
+
+// Validate says what is missing or out of range.
+func (o Options) Validate() error {
+	switch {
+	case o.Project == "":
+		return errors.New("store: project is not set")
+	case o.Instance == "":
+		return errors.New("store: instance is not set")
+	case o.CommitTimeout < 10*time.Millisecond:
+		return fmt.Errorf("store: commit timeout %s is under 10ms", o.CommitTimeout)
+	case o.Pool < 1 || o.Pool > 256:
+		return fmt.Errorf("store: pool of %d channels is not in 1..256", o.Pool)
+	}
+	return nil
+}
+
+// Client is one Bigtable instance. It is safe for concurrent use.
+type Client struct {
+	opts     Options
+	client   *bigtable.Client
+	observed instruments
+}
+
+// Open connects to the instance. It does not fail when the instance cannot be reached; Ping does.
+func Open(ctx context.Context, opts Options) (*Client, error) {
+	opts = opts.Defaults()
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	observed, err := newInstruments(opts.Meter)
+	if err != nil {
+		return nil, err
+	}
+	clientOpts := append([]option.ClientOption{option.WithGRPCConnectionPool(opts.Pool)}, opts.Client...)
+	client, err := bigtable.NewClientWithConfig(ctx, opts.Project, opts.Instance, bigtable.ClientConfig{
+		AppProfile:          opts.AppProfile,
+		MetricsProvider:     bigtable.NoopMetricsProvider{},
+		DisableDirectAccess: !opts.Direct,
+		DisableSession:      true,
+	}, clientOpts...)
+	if err != nil {
+		return nil, fmt.Errorf("open bigtable instance %s: %w", opts.Instance, err)
+	}
+	return &Client{opts: opts, client: client, observed: observed}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.client.Close() }
+
+// Ping asks the instance for an answer.
+func (c *Client) Ping(ctx context.Context) error {
+	if err := c.client.PingAndWarm(ctx); err != nil && status.Code(err) != codes.Unimplemented {
+		return fmt.Errorf("ping bigtable instance %s: %w", c.opts.Instance, classify(err))
+	}
+	return nil
+}
+
+// Get reads the newest cells of one row; columns nil reads all. It returns ErrNotFound when the
+// row does not exist or has none of the columns.
+func (c *Client) Get(ctx context.Context, table, key string, columns []string) (row dataset.Row, err error) {
+	defer c.observed.time(ctx, table, "read_row", time.Now(), &err)
+	raw, err := c.client.Open(table).ReadRow(ctx, key, bigtable.RowFilter(newestCells(columns)))
+	if err != nil {
+		return row, fmt.Errorf("read row of table %s: %w", table, classify(err))
+	}
+	if len(raw) == 0 {
+		return row, ErrNotFound
+	}
+	return fromBigtable(raw), nil
+}
+
+// Scan says which rows of a table to read, in key order.
+type Scan struct {
+	// Start and End bound the keys, [Start, End); an empty one leaves that side open.
+	Start, End string
+	// Reverse reads from the end of the range to its start.
+	Reverse bool
+	// Limit stops after that many rows; 0 reads all.
+	Limit int
+	// Columns to read; nil reads all.
+	Columns []string
+}
+
+// Scan calls each with the rows of the range until each returns false. Rows that have none of
+// the columns are not seen.
+func (c *Client) Scan(ctx context.Context, table string, s Scan, each func(dataset.Row) bool) (err error) {
+	defer c.observed.time(ctx, table, "read_rows", time.Now(), &err)
+	if s.End != "" && s.Start >= s.End {
+		return nil
+	}
+	opts := []bigtable.ReadOption{bigtable.RowFilter(newestCells(s.Columns))}
+	if s.Limit > 0 {
+		opts = append(opts, bigtable.LimitRows(int64(s.Limit)))
+	}
+	if s.Reverse {
+		opts = append(opts, bigtable.ReverseScan())
+	}
+	err = c.client.Open(table).ReadRows(ctx, rowRange(s), func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
+	if err != nil {
+		return fmt.Errorf("scan table %s: %w", table, classify(err))
+	}
+	return nil
+}
+
+func rowRange(s Scan) bigtable.RowRange {
+	if s.End == "" {
+		return bigtable.InfiniteRange(s.Start)
+	}
+	return bigtable.NewRange(s.Start, s.End)
+}
+
+// Delete removes a whole row. Ingest never deletes; verification removes its canaries with it.
+func (c *Client) Delete(ctx context.Context, table, key string) (err error) {
+	defer c.observed.time(ctx, table, "mutate_row", time.Now(), &err)
+	m := bigtable.NewMutation()
+	m.DeleteRow()
+	if err := c.client.Open(table).Apply(ctx, key, m); err != nil {
+		return fmt.Errorf("delete row of table %s: %w", table, classify(err))
+	}
+	return nil
+}
+
+// newestCells keeps one cell of each column of the data family. Only a write of an older event
+// time leaves more than one, until garbage collection runs. Column names need no escaping in the
+// pattern: they are letters, digits and underscores.
+func newestCells(columns []string) bigtable.Filter {
+	filters := []bigtable.Filter{bigtable.FamilyFilter(dataset.Family)}
+	if len(columns) > 0 {
+		filters = append(filters, bigtable.ColumnFilter(strings.Join(columns, "|")))
+	}
+	return bigtable.ChainFilters(append(filters, bigtable.LatestNFilter(1))...)
+}
+
+func fromBigtable(raw bigtable.Row) dataset.Row {
+	items := raw[dataset.Family]
+	row := dataset.Row{Key: raw.Key(), Cells: make([]dataset.Cell, len(items))}
+	var newest bigtable.Timestamp
+	for i, item := range items {
+		row.Cells[i] = dataset.Cell{Column: item.Column[len(dataset.Family)+1:], Value: item.Value}
+		newest = max(newest, item.Timestamp)
+	}
+	row.Time = newest.Time()
+	return row
+}

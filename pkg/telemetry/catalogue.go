@@ -1,0 +1,142 @@
+package telemetry
+
+import (
+	"fmt"
+
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+)
+
+// Kind is the instrument kind of a metric.
+type Kind string
+
+// The kinds in use.
+const (
+	KindHistogram Kind = "histogram"
+	KindCounter   Kind = "counter"
+	KindGauge     Kind = "gauge"
+)
+
+// Metric is one metric that latamctl emits. Instruments are only made through this type, so the
+// catalogue is complete and monitors can be checked against it.
+type Metric struct {
+	Name        string
+	Kind        Kind
+	Unit        string
+	Description string
+	// Attributes are all the attribute keys that the metric carries.
+	Attributes []string
+	// Bounds are a histogram's bucket bounds in Unit. Every service level's threshold is one of them,
+	// because a percentile from buckets is exact only on a bound.
+	Bounds []float64
+}
+
+// Histogram makes the instrument.
+func (m Metric) Histogram(meter metric.Meter) (metric.Float64Histogram, error) {
+	h, err := meter.Float64Histogram(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Description))
+	if err != nil {
+		return nil, fmt.Errorf("metric %s: %w", m.Name, err)
+	}
+	return h, nil
+}
+
+// Counter makes the instrument.
+func (m Metric) Counter(meter metric.Meter) (metric.Int64Counter, error) {
+	c, err := meter.Int64Counter(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Description))
+	if err != nil {
+		return nil, fmt.Errorf("metric %s: %w", m.Name, err)
+	}
+	return c, nil
+}
+
+// Gauge makes an instrument that is asked for its value at each collection.
+func (m Metric) Gauge(meter metric.Meter, observe metric.Int64Callback) error {
+	_, err := meter.Int64ObservableGauge(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Description), metric.WithInt64Callback(observe))
+	if err != nil {
+		return fmt.Errorf("metric %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// The metrics. Names follow OpenTelemetry's semantic conventions where one exists.
+var (
+	HTTPServerDuration = Metric{
+		Name: "http.server.request.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time from the first byte of a request to the end of its response.",
+		Attributes:  []string{"http.route", "http.request.method", "http.response.status_code", "error.type"},
+		Bounds:      []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10},
+	}
+	MessageProcessDuration = Metric{
+		Name: "messaging.process.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time from receiving a message to its acknowledgement or refusal.",
+		Attributes:  []string{"messaging.system", "messaging.destination.subscription.name", "error.type"},
+		Bounds:      []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10},
+	}
+	MessagesConsumed = Metric{
+		Name: "messaging.client.consumed.messages", Kind: KindCounter, Unit: "{message}",
+		Description: "Messages received, redeliveries included.",
+		Attributes:  []string{"messaging.system", "messaging.destination.subscription.name"},
+	}
+	DBOperationDuration = Metric{
+		Name: "db.client.operation.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time of one call to Bigtable with the client's own retries.",
+		Attributes:  []string{"db.system.name", "db.collection.name", "db.operation.name", "error.type"},
+		Bounds:      []float64{.001, .005, .01, .025, .05, .075, .1, .25, .5, 1, 5, 10},
+	}
+	IngestEndToEnd = Metric{
+		Name: "latam.ingest.end_to_end.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time from the publish time of a message to its durable write.",
+		Attributes:  []string{"dataset"},
+		Bounds:      []float64{.001, .002, .005, .01, .02, .03, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	}
+	IngestRecords = Metric{
+		Name: "latam.ingest.records", Kind: KindCounter, Unit: "{record}",
+		Description: "Records by what became of them: ok (stored), rejected (dead-lettered), error (to be redelivered).",
+		Attributes:  []string{"dataset", "outcome", "stage"},
+	}
+	Errors = Metric{
+		Name: "latam.errors", Kind: KindCounter, Unit: "{error}",
+		Description: "Errors of the platform itself, not of its input.",
+		Attributes:  []string{"stage"},
+	}
+	BatchDuration = Metric{
+		Name: "latam.batch.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time of one batch commit.",
+		Attributes:  []string{"batch.name", "outcome"},
+		Bounds:      []float64{.001, .002, .005, .01, .025, .05, .075, .1, .25, .5, 1, 2.5, 5, 10},
+	}
+	BatchSize = Metric{
+		Name: "latam.batch.size", Kind: KindHistogram, Unit: "{row}",
+		Description: "Rows of one batch commit.",
+		Attributes:  []string{"batch.name", "outcome"},
+		Bounds:      []float64{1, 2, 5, 10, 25, 50, 100, 250, 500},
+	}
+	IngestInFlight = Metric{
+		Name: "latam.ingest.in_flight", Kind: KindGauge, Unit: "{message}",
+		Description: "Messages received and not yet settled.",
+		Attributes:  []string{"dataset"},
+	}
+)
+
+// Catalogue lists every metric that latamctl emits.
+func Catalogue() []Metric {
+	return []Metric{
+		HTTPServerDuration, MessageProcessDuration, MessagesConsumed, DBOperationDuration,
+		IngestEndToEnd, IngestRecords, Errors, BatchDuration, BatchSize, IngestInFlight,
+	}
+}
+
+// views give each histogram its bounds.
+func views() []sdkmetric.View {
+	var vs []sdkmetric.View
+	for _, m := range Catalogue() {
+		if m.Kind != KindHistogram {
+			continue
+		}
+		vs = append(vs, sdkmetric.NewView(
+			sdkmetric.Instrument{Name: m.Name},
+			sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: m.Bounds}},
+		))
+	}
+	return vs
+}

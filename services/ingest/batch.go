@@ -1,0 +1,178 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+)
+
+// item is one decoded record on its way to the store.
+type item struct {
+	row       dataset.Row
+	published time.Time
+	id        string
+	span      trace.SpanContext
+	done      chan error // receives the outcome once
+}
+
+// stamp orders the records of one key: event time, then publish order.
+type stamp struct {
+	event, published int64
+	id               string
+}
+
+func (it *item) stamp() stamp {
+	return stamp{event: it.row.Time.UnixMilli(), published: it.published.UnixNano(), id: it.id}
+}
+
+// before tells whether s loses against o. Message ids grow within a topic as decimal numbers do,
+// so a shorter one is the older.
+func (s stamp) before(o stamp) bool {
+	switch {
+	case s.event != o.event:
+		return s.event < o.event
+	case s.published != o.published:
+		return s.published < o.published
+	case len(s.id) != len(o.id):
+		return len(s.id) < len(o.id)
+	}
+	return s.id < o.id
+}
+
+// arrivals counts messages between their receipt and their submission to a shard.
+type arrivals struct{ n atomic.Int64 }
+
+func (a *arrivals) enter()    { a.n.Add(1) }
+func (a *arrivals) leave()    { a.n.Add(-1) }
+func (a *arrivals) any() bool { return a.n.Load() > 0 }
+
+// shard commits the batches of its share of the keys, one at a time.
+type shard struct {
+	route  *route
+	queue  chan *item
+	recent recentKeys
+}
+
+func newShard(r *route) *shard {
+	return &shard{route: r, queue: make(chan *item, r.opts.MaxMessages), recent: newRecentKeys(recentKeysPerShard)}
+}
+
+// submit never blocks for long: the queue holds as many as the source may have outstanding.
+func (sh *shard) submit(it *item) { sh.queue <- it }
+
+// run commits batches until stop closes, then what is left in the queue.
+func (sh *shard) run(stop <-chan struct{}) {
+	for {
+		select {
+		case it := <-sh.queue:
+			sh.commit(sh.collect(it))
+		case <-stop:
+			for {
+				select {
+				case it := <-sh.queue:
+					sh.commit(sh.collect(it))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// arrivalPoll is how often a filling batch looks whether the messages under way went elsewhere.
+const arrivalPoll = 100 * time.Microsecond
+
+// collect fills a batch without making a lone message wait: it takes what is there, and waits for
+// more only while messages are being decoded, up to the batch's limits.
+func (sh *shard) collect(first *item) *batch {
+	opts := sh.route.opts
+	b := newBatch()
+	b.add(first)
+	var delay, poll *time.Timer
+	for b.rows() < opts.BatchRows && b.bytes < opts.BatchBytes {
+		select {
+		case it := <-sh.queue:
+			b.add(it)
+			continue
+		default:
+		}
+		if !sh.route.arriving.any() {
+			break
+		}
+		if delay == nil {
+			delay, poll = time.NewTimer(opts.BatchDelay), time.NewTimer(arrivalPoll)
+			defer delay.Stop()
+			defer poll.Stop()
+		} else {
+			poll.Reset(arrivalPoll)
+		}
+		select {
+		case it := <-sh.queue:
+			b.add(it)
+		case <-poll.C:
+		case <-delay.C:
+			return b
+		}
+	}
+	return b
+}
+
+// commit writes a batch and tells each of its records the outcome.
+func (sh *shard) commit(b *batch) {
+	r := sh.route
+	rows, winners := b.pending(&sh.recent)
+	if len(rows) == 0 {
+		return
+	}
+	// A drain must not abort a write that is about to succeed, so the write has no parent context;
+	// the store bounds it.
+	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
+	start := r.deps.Now()
+	errs := r.deps.Sink.Put(ctx, r.ds.Table(), rows)
+	failed := firstError(errs)
+	r.observed.committed(ctx, len(rows), r.deps.Now().Sub(start), failed)
+	end(failed)
+	sh.noteOutcome(failed, len(rows))
+	for i, w := range winners {
+		if errs[i] == nil {
+			sh.recent.put(w.item.row.Key, w.item.stamp())
+		}
+		w.tell(errs[i])
+	}
+}
+
+// noteOutcome keeps the route's readiness and logs failures once a batch, not once a row.
+func (sh *shard) noteOutcome(failed error, rows int) {
+	r := sh.route
+	switch {
+	case failed == nil:
+		r.setCommitErr(nil)
+	case errors.Is(failed, store.ErrPoison):
+	default:
+		r.setCommitErr(fmt.Errorf("commit: %w", failed))
+		r.observed.platformError(stageCommit)
+		r.deps.Log.Error("batch not stored, its messages will be redelivered",
+			"dataset", r.ds.Name, "table", r.ds.Table(), "rows", rows, "error", failed)
+	}
+}
+
+// firstError prefers an error that is not a row's own fault.
+func firstError(errs []error) error {
+	var poison error
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, store.ErrPoison) {
+			return err
+		}
+		if err != nil {
+			poison = err
+		}
+	}
+	return poison
+}

@@ -1,0 +1,100 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+)
+
+// The stages at which a record can be rejected, as the dead letter names them.
+const (
+	stageDecode = "decode"
+	stageCommit = "commit"
+)
+
+// handle settles one message: true acknowledges it, false gives it back. It blocks until the
+// outcome is known, which is what keeps the client's flow control honest.
+func (r *route) handle(ctx context.Context, m bus.Message) bool {
+	start := r.deps.Now()
+	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
+	ctx, span := r.observed.start(ctx, r.ds)
+	defer span.End()
+
+	ack := r.settle(ctx, m, start)
+	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
+	return ack
+}
+
+func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
+	r.arriving.enter()
+	rec, err := r.ds.Decode(m.Data, start)
+	if err != nil {
+		r.arriving.leave()
+		return r.reject(ctx, m, stageDecode, err)
+	}
+	it := &item{
+		row: rec.Row(m.PublishTime), published: m.PublishTime, id: m.ID,
+		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
+	}
+	r.shardFor(it.row.Key).submit(it)
+	r.arriving.leave()
+
+	err = <-it.done
+	switch {
+	case err == nil:
+		r.observed.stored(ctx, r.deps.Now().Sub(m.PublishTime))
+		return true
+	case errors.Is(err, store.ErrPoison):
+		return r.reject(ctx, m, stageCommit, err)
+	}
+	r.observed.record(ctx, outcomeError, stageCommit)
+	pause(ctx, r.opts.RetryDelay)
+	return false
+}
+
+// shardFor spreads keys over the shards; the same key always meets the same shard.
+func (r *route) shardFor(key string) *shard {
+	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
+	h := uint64(offset)
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * prime
+	}
+	return r.shards[h%uint64(len(r.shards))]
+}
+
+// reject hands a record to the dead-letter topic. The message is acknowledged only when it is
+// safe there; else it comes back and is rejected again.
+func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause error) bool {
+	// The context ends when a drain begins, which must not lose a rejection under way.
+	publishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.DrainTimeout)
+	defer cancel()
+	letter := deadLetter(r.ds, m, stage, cause)
+	if _, err := r.deps.DeadLetters.Publish(publishing, r.ds.DeadLetterTopic(), m.Data, letter); err != nil {
+		r.deps.Log.ErrorContext(ctx, "dead letter not published, the message will be redelivered",
+			"dataset", r.ds.Name, "topic", r.ds.DeadLetterTopic(), "message_id", m.ID, "error", err)
+		r.observed.platformError("dead_letter")
+		r.observed.record(ctx, outcomeError, stage)
+		pause(ctx, r.opts.RetryDelay)
+		return false
+	}
+	r.observed.record(ctx, outcomeRejected, stage)
+	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,
+		"message_id", m.ID, "reason", letter[AttrReason], "field", letter[AttrField])
+	return true
+}
+
+// rejection returns the reason and the field that a dead letter names.
+func rejection(cause error) (reason, field string) {
+	var reject *dataset.RejectError
+	if errors.As(cause, &reject) {
+		return string(reject.Reason), reject.Field
+	}
+	return "refused_by_store", ""
+}

@@ -1,0 +1,266 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/latamctl/latamctl/pkg/telemetry"
+)
+
+// exchange is what is known of one request and its response; it is also the ResponseWriter that
+// learns the status.
+type exchange struct {
+	http.ResponseWriter
+	id     string
+	route  string
+	code   Code
+	status int
+	bytes  int64
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// RequestID is the id of the request of this context, "" outside of a request.
+func RequestID(ctx context.Context) string {
+	if x := exchangeOf(ctx); x != nil {
+		return x.id
+	}
+	return ""
+}
+
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && status >= 200 {
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	n, err := x.ResponseWriter.Write(b)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// hardened wraps a handler with all that every request gets.
+type hardened struct {
+	opts     Options
+	deps     Deps
+	duration metric.Float64Histogram
+	sets     sync.Map // setKey → metric.MeasurementOption
+}
+
+// setKey is bounded: routes are patterns, methods are the known ones, codes are from the table.
+type setKey struct {
+	route, method string
+	status        int
+	failure       string
+}
+
+// Harden wraps deps.Handler with request ids, access log at debug, trace context and server span,
+// the duration metric, panic recovery and the limits of the options. Listen does it for a Server.
+func Harden(opts Options, deps Deps) (http.Handler, error) {
+	opts, deps = opts.Defaults(), deps.defaults()
+	duration, err := telemetry.HTTPServerDuration.Histogram(deps.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("create web metrics: %w", err)
+	}
+	return &hardened{opts: opts, deps: deps, duration: duration}, nil
+}
+
+func (h *hardened) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.deps.Now()
+	x := &exchange{ResponseWriter: w, id: requestID(r.Header)}
+	header := w.Header()
+	header.Set("X-Request-Id", x.id)
+	header.Set("X-Content-Type-Options", "nosniff")
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	method := knownMethod(r.Method)
+	ctx, span := h.deps.Tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer))
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
+	defer h.observe(r, x, span, method, start)
+	defer h.recover(x, r)
+	if p := h.refusal(r); p != nil {
+		// What follows on the connection is of unknown size, so it is not read.
+		header.Set("Connection", "close")
+		WriteProblem(x, r, p)
+		return
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, h.opts.MaxBodyBytes)
+	}
+	h.deps.Handler.ServeHTTP(x, r)
+}
+
+// refusal checks the limits that need no handler.
+func (h *hardened) refusal(r *http.Request) *Problem {
+	if n := len(r.RequestURI); n > h.opts.MaxURLBytes {
+		return NewProblem(URITooLong, fmt.Sprintf("The URL has %d bytes, the limit is %d.", n, h.opts.MaxURLBytes), "Use fewer or shorter filters.")
+	}
+	lines := 0
+	for _, values := range r.Header {
+		lines += len(values)
+	}
+	if lines > h.opts.MaxHeaders {
+		return NewProblem(HeadersTooLarge, fmt.Sprintf("The request has %d header lines, the limit is %d.", lines, h.opts.MaxHeaders), "")
+	}
+	if r.ContentLength > h.opts.MaxBodyBytes {
+		return TooLarge(h.opts.MaxBodyBytes)
+	}
+	switch r.Method {
+	case "PRI":
+		// net/http hands the preface of HTTP/2 without TLS to the handler.
+		return NewProblem(BadRequest, "HTTP/2 without TLS is not offered.", "Use HTTP/1.1.")
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		if r.ContentLength != 0 {
+			return NewProblem(BadRequest, r.Method+" takes no body.", "Send the request without Content-Length and Transfer-Encoding.")
+		}
+	}
+	return nil
+}
+
+// recover turns a panic into a 500 without details; the details are in the log.
+func (h *hardened) recover(x *exchange, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		if r.Context().Err() == nil {
+			x.code = Internal // the client sees a broken answer, so it counts as one
+		}
+		panic(cause)
+	}
+	h.deps.Log.LogAttrs(r.Context(), slog.LevelError, "request panicked",
+		slog.String("request_id", x.id), slog.String("route", x.route),
+		slog.String("panic", Quote(fmt.Sprint(cause))), slog.String("stack", string(debug.Stack())))
+	if x.status != 0 {
+		x.code = Internal
+		panic(http.ErrAbortHandler)
+	}
+	for name := range x.Header() {
+		if name != "X-Request-Id" {
+			x.Header().Del(name)
+		}
+	}
+	WriteProblem(x, r, NewProblem(Internal, "The request could not be handled.", "Report it with the request id."))
+}
+
+// observe records the request when its handler is done.
+func (h *hardened) observe(r *http.Request, x *exchange, span trace.Span, method string, start time.Time) {
+	status := x.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	failure := ""
+	if status >= 500 || x.code == Internal {
+		failure = string(x.code)
+		if failure == "" {
+			failure = strconv.Itoa(status)
+		}
+	}
+	elapsed := h.deps.Now().Sub(start)
+	h.duration.Record(r.Context(), elapsed.Seconds(), h.attributes(setKey{x.route, method, status, failure}))
+	if span.IsRecording() {
+		if x.route != "" {
+			span.SetName(method + " " + x.route)
+		}
+		span.SetAttributes(spanAttributes(r, x, method, status)...)
+		if failure != "" {
+			span.SetStatus(otelcodes.Error, failure)
+		}
+	}
+	span.End()
+	if h.deps.Log.Enabled(r.Context(), slog.LevelDebug) {
+		h.deps.Log.LogAttrs(r.Context(), slog.LevelDebug, "request",
+			slog.String("request_id", x.id), slog.String("method", method), slog.String("route", x.route),
+			slog.String("path", Quote(r.URL.Path)), slog.Int("status", status), slog.String("code", string(x.code)),
+			slog.Int64("bytes", x.bytes), slog.Duration("duration", elapsed))
+	}
+}
+
+func spanAttributes(r *http.Request, x *exchange, method string, status int) []attribute.KeyValue {
+	attrs := []attribute.KeyValue{
+		attribute.String("http.request.method", method),
+		attribute.Int("http.response.status_code", status),
+		attribute.String("url.path", Quote(r.URL.Path)),
+		attribute.String("url.scheme", "http"),
+	}
+	if x.route != "" {
+		attrs = append(attrs, attribute.String("http.route", x.route))
+	}
+	if x.code != "" {
+		attrs = append(attrs, attribute.String("error.type", string(x.code)))
+	}
+	return attrs
+}
+
+// attributes keeps one attribute set per key, because building it costs more than the rest of the record.
+func (h *hardened) attributes(k setKey) metric.MeasurementOption {
+	if option, ok := h.sets.Load(k); ok {
+		return option.(metric.MeasurementOption)
+	}
+	attrs := []attribute.KeyValue{
+		attribute.String("http.request.method", k.method),
+		attribute.Int("http.response.status_code", k.status),
+	}
+	if k.route != "" {
+		attrs = append(attrs, attribute.String("http.route", k.route))
+	}
+	if k.failure != "" {
+		attrs = append(attrs, attribute.String("error.type", k.failure))
+	}
+	option, _ := h.sets.LoadOrStore(k, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	return option.(metric.MeasurementOption)
+}
+
+// knownMethod keeps the method attribute's cardinality low.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodTrace, http.MethodConnect:
+		return method
+	}
+	return "_OTHER"
+}
+
+const maxRequestIDBytes = 64
+
+// requestID takes over the caller's id when it is safe to log and to return.
+func requestID(h http.Header) string {
+	id := h.Get("X-Request-Id")
+	if id == "" || len(id) > maxRequestIDBytes {
+		return rand.Text()
+	}
+	for i := range len(id) {
+		c := id[i]
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_' || c == '.' {
+			continue
+		}
+		return rand.Text()
+	}
+	return id
+}

@@ -1,0 +1,218 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/web"
+)
+
+// maxFaults is how many refused records a response lists.
+const maxFaults = 20
+
+// line is one record of a request; number is its line in the body, from 1.
+type line struct {
+	number int
+	data   []byte
+}
+
+// publish answers POST /v1/datasets/{dataset}/records. All records are checked before the first is
+// sent, so a request with a bad record publishes nothing.
+func (s *Service) publish(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
+	single, p := bodyKind(r.Header)
+	if p != nil {
+		return p
+	}
+	if ps, p := parseParams(r.URL.RawQuery); p != nil {
+		return p
+	} else if len(ps) > 0 {
+		return unknownParameter(ps[0].name, nil)
+	}
+	if p := ep.publishes.enter(r.Context()); p != nil {
+		return p
+	}
+	defer ep.publishes.leave()
+	body, p := web.ReadBody(w, r, s.opts.MaxBodyBytes)
+	if p != nil {
+		return p
+	}
+	lines := splitLines(body, single)
+	if len(lines) > s.opts.MaxRecords {
+		return web.NewProblem(web.BodyTooLarge, fmt.Sprintf("The body has %d records, the limit is %d.", len(lines), s.opts.MaxRecords), "Split it into several requests.")
+	}
+	if p := checkRecords(ep.ds, lines, s.deps.Now()); p != nil {
+		return p
+	}
+	return s.send(ep, w, r, lines)
+}
+
+// bodyKind reads the Content-Type: one JSON object, or one per line.
+func bodyKind(h http.Header) (single bool, p *web.Problem) {
+	const hint = "Send Content-Type: application/json with one object, or application/x-ndjson with one object per line."
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return false, web.NewProblem(web.UnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not taken.", web.Quote(encoding)), "Send the body as it is.")
+	}
+	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if charset := params["charset"]; err == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) {
+		switch kind {
+		case "application/json":
+			return true, nil
+		case "application/x-ndjson", "application/ndjson":
+			return false, nil
+		}
+	}
+	return false, web.NewProblem(web.UnsupportedMediaType, fmt.Sprintf("Content-Type %q is not taken.", web.Quote(h.Get("Content-Type"))), hint)
+}
+
+// splitLines finds the records of a body. Blank lines are skipped.
+func splitLines(body []byte, single bool) []line {
+	if single {
+		if body = bytes.TrimSpace(body); len(body) == 0 {
+			return nil
+		}
+		return []line{{number: 1, data: body}}
+	}
+	var lines []line
+	number := 0
+	for data := range bytes.SplitSeq(body, []byte("\n")) {
+		number++
+		if data = bytes.TrimSpace(data); len(data) > 0 {
+			lines = append(lines, line{number: number, data: data})
+		}
+	}
+	return lines
+}
+
+func checkRecords(ds *dataset.Dataset, lines []line, now time.Time) *web.Problem {
+	if len(lines) == 0 {
+		return web.NewProblem(web.InvalidRecord, "The body has no record.", "Send one JSON object, or one per line.")
+	}
+	var faults []web.Fault
+	refused := 0
+	for _, l := range lines {
+		_, err := ds.Decode(l.data, now)
+		if err == nil {
+			continue
+		}
+		if refused++; refused <= maxFaults {
+			faults = append(faults, fault(l.number, err))
+		}
+	}
+	if refused == 0 {
+		return nil
+	}
+	return &web.Problem{
+		Code: web.InvalidRecord, Errors: faults,
+		Detail:   fmt.Sprintf("%d of %d records are refused by the declaration of %s; nothing was published.", refused, len(lines), ds.Name),
+		Hint:     "Correct the records and send them all again.",
+		Metadata: map[string]any{"records": len(lines), "refused": refused},
+	}
+}
+
+func fault(number int, err error) web.Fault {
+	var reject *dataset.RejectError
+	if errors.As(err, &reject) {
+		return web.Fault{Line: number, Field: reject.Field, Code: string(reject.Reason), Detail: reject.Detail}
+	}
+	return web.Fault{Line: number, Code: string(dataset.ReasonBadJSON), Detail: "the record cannot be read"}
+}
+
+// send publishes all records and answers when the bus has them.
+func (s *Service) send(ep *endpoint, w http.ResponseWriter, r *http.Request, lines []line) *web.Problem {
+	ctx, cancel := context.WithTimeout(r.Context(), s.opts.PublishTimeout)
+	defer cancel()
+	ids, errs := s.publishAll(ctx, ep.ds.Topic, lines)
+	failed := 0
+	var first error
+	for _, err := range errs {
+		if err != nil {
+			if failed++; first == nil {
+				first = err
+			}
+		}
+	}
+	if failed == 0 {
+		body, err := json.Marshal(map[string]any{"published": len(ids), "message_ids": ids})
+		if err != nil {
+			return web.NewProblem(web.Internal, "The answer could not be written.", "")
+		}
+		writeJSON(w, http.StatusAccepted, body)
+		return nil
+	}
+	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "records not published", slog.String("dataset", ep.ds.Name),
+		slog.String("request_id", web.RequestID(ctx)), slog.Int("failed", failed), slog.Int("published", len(lines)-failed), slog.Any("error", first))
+	if failed == len(lines) {
+		return publishFailure(ctx, r, first)
+	}
+	return publishIncomplete(lines, ids, errs, failed)
+}
+
+func (s *Service) publishAll(ctx context.Context, topic string, lines []line) (ids []string, errs []error) {
+	ids, errs = make([]string, len(lines)), make([]error, len(lines))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(s.opts.PublishParallel, len(lines)) {
+		wg.Go(func() {
+			for i := range next {
+				// Each message gets a map of its own, because the publisher may keep it.
+				attributes := propagation.MapCarrier{}
+				propagation.TraceContext{}.Inject(ctx, attributes)
+				ids[i], errs[i] = s.deps.Publisher.Publish(ctx, topic, lines[i].data, attributes)
+			}
+		})
+	}
+	for i := range lines {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return ids, errs
+}
+
+// publishFailure is the answer when no record was confirmed.
+func publishFailure(ctx context.Context, r *http.Request, err error) *web.Problem {
+	switch {
+	case errors.Is(r.Context().Err(), context.Canceled):
+		return web.NewProblem(web.ClientClosed, "The client went away.", "")
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return web.NewProblem(web.DeadlineExceeded, "The message bus did not confirm the records in time.", "Sending them again is safe: the same key replaces the row.")
+	case errors.Is(err, bus.ErrUnavailable):
+		p := web.NewProblem(web.Unavailable, "The message bus cannot be reached; nothing was confirmed.", "Retry: the same key replaces the row.")
+		p.RetryAfter = time.Second
+		return p
+	}
+	return web.NewProblem(web.Internal, "The records could not be published.", "Report it with the request id.")
+}
+
+// publishIncomplete says exactly which records were confirmed and which were not.
+func publishIncomplete(lines []line, ids []string, errs []error, failed int) *web.Problem {
+	p := &web.Problem{
+		Code:       web.PublishIncomplete,
+		Detail:     fmt.Sprintf("%d of %d records were published, %d were not confirmed.", len(lines)-failed, len(lines), failed),
+		Hint:       "Send the lines in errors again, or all of them: the same key replaces the row.",
+		RetryAfter: time.Second,
+	}
+	published := make([]map[string]any, 0, len(lines)-failed)
+	for i, err := range errs {
+		if err != nil {
+			p.Errors = append(p.Errors, web.Fault{Line: lines[i].number, Code: "NOT_CONFIRMED"})
+			continue
+		}
+		published = append(published, map[string]any{"line": lines[i].number, "message_id": ids[i]})
+	}
+	p.Metadata = map[string]any{"published": published}
+	return p
+}

@@ -1,0 +1,173 @@
+package query
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+	"github.com/latamctl/latamctl/pkg/web"
+)
+
+// Store reads rows; pkg/store's Client is one. Get returns store.ErrNotFound for an absent row.
+type Store interface {
+	Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error)
+	Scan(ctx context.Context, table string, s store.Scan, each func(dataset.Row) bool) error
+	Ping(ctx context.Context) error
+}
+
+// Publisher sends one message and returns its id once the bus has it; pkg/bus's Client is one.
+type Publisher interface {
+	Publish(ctx context.Context, topic string, data []byte, attributes map[string]string) (id string, err error)
+}
+
+// Deps are what the service works with. Log, Now and CursorKey are optional.
+type Deps struct {
+	Declaration *dataset.Declaration
+	Store       Store
+	Publisher   Publisher
+	Log         *slog.Logger
+	Now         func() time.Time
+	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
+	// it a random one is made, and cursors end with the process.
+	CursorKey []byte
+}
+
+// Service answers the public HTTP API.
+type Service struct {
+	opts      Options
+	deps      Deps
+	sealer    *sealer
+	endpoints map[string]*endpoint
+	router    *web.Router
+}
+
+// New compiles the declaration's datasets into endpoints.
+func New(opts Options, deps Deps) (*Service, error) {
+	opts = opts.Defaults()
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Declaration == nil || deps.Store == nil || deps.Publisher == nil {
+		return nil, errors.New("query: declaration, store and publisher are all needed")
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.CursorKey == nil {
+		deps.CursorKey = make([]byte, cursorKeyBytes)
+		_, _ = rand.Read(deps.CursorKey) // never fails: it ends the program instead
+	}
+	sealer, err := newSealer(deps.CursorKey)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{opts: opts, deps: deps, sealer: sealer, endpoints: map[string]*endpoint{}}
+	for _, ds := range deps.Declaration.Datasets {
+		ep, err := newEndpoint(ds, opts)
+		if err != nil {
+			return nil, err
+		}
+		s.endpoints[ds.Name] = ep
+	}
+	if s.router, err = s.routes(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handler serves the API. It expects to run under web.Harden, which web.Listen adds.
+func (s *Service) Handler() http.Handler { return s.router }
+
+// Routes lists "METHOD /pattern" of every route.
+func (s *Service) Routes() []string { return s.router.Routes() }
+
+// Checks are the service's conditions of readiness.
+func (s *Service) Checks() []web.Check {
+	return []web.Check{{Name: "store", Run: s.deps.Store.Ping}}
+}
+
+func (s *Service) routes() (*web.Router, error) {
+	index, err := describeIndex()
+	if err != nil {
+		return nil, err
+	}
+	list, err := describeAll(s.deps.Declaration)
+	if err != nil {
+		return nil, err
+	}
+	rt := &web.Router{}
+	rt.HandleFunc(http.MethodGet, "/", document(func(*endpoint) []byte { return index }).static)
+	rt.HandleFunc(http.MethodGet, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
+	})
+	rt.HandleFunc(http.MethodGet, "/v1/datasets", document(func(*endpoint) []byte { return list }).static)
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(document(func(ep *endpoint) []byte { return ep.description }).serve))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(s.get))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(s.publish))
+	return rt, nil
+}
+
+// with finds the endpoint of the path's dataset, checks Accept, and writes the problem that the
+// handler returns.
+func (s *Service) with(handle func(*endpoint, http.ResponseWriter, *http.Request) *web.Problem) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("dataset")
+		ep := s.endpoints[name]
+		if ep == nil {
+			web.WriteProblem(w, r, s.noDataset(name))
+			return
+		}
+		p := checkAccept(r.Header)
+		if p == nil {
+			p = handle(ep, w, r)
+		}
+		if p != nil {
+			web.WriteProblem(w, r, p)
+		}
+	}
+}
+
+func (s *Service) noDataset(name string) *web.Problem {
+	hint := "GET /v1/datasets lists the datasets."
+	if near := dataset.Nearest(name, s.deps.Declaration.Names()); near != "" {
+		hint = fmt.Sprintf("Did you mean %s? %s", near, hint)
+	}
+	return web.NewProblem(web.DatasetNotFound, fmt.Sprintf("There is no dataset %q.", web.Quote(name)), hint)
+}
+
+// document serves a body that was made at the start.
+type document func(*endpoint) []byte
+
+func (d document) serve(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
+	if r.URL.RawQuery != "" {
+		ps, p := parseParams(r.URL.RawQuery)
+		if p != nil {
+			return p
+		}
+		if len(ps) > 0 {
+			return unknownParameter(ps[0].name, nil)
+		}
+	}
+	writeJSON(w, http.StatusOK, d(ep))
+	return nil
+}
+
+func (d document) static(w http.ResponseWriter, r *http.Request) {
+	p := checkAccept(r.Header)
+	if p == nil {
+		p = d.serve(nil, w, r)
+	}
+	if p != nil {
+		web.WriteProblem(w, r, p)
+	}
+}

@@ -19,6 +19,7 @@ func Load(file string, src []byte) (*Declaration, error) {
 	l := &loader{
 		yamlReader: yamlReader{anchors: map[string]*yamlNode{}},
 		decl:       &Declaration{File: file},
+		faulty:     map[*Field]bool{},
 	}
 	if root := l.read(src); root != nil {
 		l.declaration(root)
@@ -37,6 +38,8 @@ type loader struct {
 	yamlReader
 	decl   *Declaration
 	places []datasetPlaces
+	// faulty are the fields with a problem of their own, of which no other follows.
+	faulty map[*Field]bool
 }
 
 // section is a map of the declaration, by key.
@@ -46,10 +49,10 @@ type section struct {
 	entries []yamlEntry
 }
 
-// get returns the value of a key; nil when it is absent or has no value.
+// get returns the value of a key; nil when it is absent, has no value or is broken.
 func (s section) get(key string) *yamlNode {
 	for _, e := range s.entries {
-		if e.key == key && !e.value.isNull() {
+		if e.key == key && !e.value.isNull() && !e.value.broken {
 			return e.value
 		}
 	}
@@ -58,6 +61,9 @@ func (s section) get(key string) *yamlNode {
 
 // section checks that n is a map of known keys. ok is false when it is no map.
 func (l *loader) section(n *yamlNode, at place, where string, known ...string) (s section, ok bool) {
+	if n.broken {
+		return section{}, false
+	}
 	if n.kind != yamlMap {
 		l.fault(n.at, "its keys are "+strings.Join(known, ", "), "expected a map%s, got %s", where, n)
 		return section{}, false
@@ -135,7 +141,7 @@ func (l *loader) environments(n *yamlNode) {
 		if e.key == "" {
 			l.fault(e.at, "", "the name of an environment is empty")
 		}
-		if e.value.kind != yamlMap && !e.value.isNull() {
+		if e.value.kind != yamlMap && !e.value.isNull() && !e.value.broken {
 			l.fault(e.value.at, "", "environment %s must be a map of settings, got %s", e.key, e.value)
 		}
 		for _, s := range e.value.entries {
@@ -147,6 +153,9 @@ func (l *loader) environments(n *yamlNode) {
 
 // text reads a string; what names it in messages.
 func (l *loader) text(n *yamlNode, what string) (string, bool) {
+	if n.broken {
+		return "", false
+	}
 	s, ok := n.value.(string)
 	if n.kind != yamlScalar || !ok {
 		hint := ""
@@ -182,6 +191,9 @@ func (l *loader) duration(n *yamlNode, what, example string) time.Duration {
 
 // names reads a list of texts; an empty list is a problem.
 func (l *loader) names(n *yamlNode, what, example string) []*yamlNode {
+	if n.broken {
+		return nil
+	}
 	if n.kind != yamlList {
 		l.fault(n.at, "write "+example, "%s must be a list of field names, got %s", what, n)
 		return nil

@@ -47,7 +47,7 @@ func (l *loader) dataset(e yamlEntry) {
 		l.indexes(ds, n, &at)
 	}
 	if n := s.get("retention"); n != nil {
-		ds.Retention = l.duration(n, "retention", "400d")
+		ds.Retention = l.duration(n, "retention"+s.where, "400d")
 		if s.get("time") == nil {
 			l.fault(n.at, "declare as time the timestamp or date field that says how old a row is", "retention needs the key \"time\"%s", s.where)
 		}
@@ -85,7 +85,7 @@ func (l *loader) topic(ds *Dataset, s section, at *datasetPlaces) {
 	}
 	ds.Topic, at.topic = topic, n.at
 	if fault := checkTopic(topic); fault != "" {
-		l.fault(n.at, "", "topic %s %s", quoteCut(topic), fault)
+		l.fault(n.at, "", "topic %s%s %s", quoteCut(topic), s.where, fault)
 	}
 }
 
@@ -105,7 +105,9 @@ func (l *loader) fields(ds *Dataset, n *yamlNode) {
 			l.fault(e.at, "rename one of them", "the fields %s and %s differ only in case, which BigQuery does not tell apart", other, e.key)
 		}
 		folded[strings.ToLower(e.key)] = e.key
+		before := len(l.problems)
 		f := l.field(e)
+		l.faulty[f] = len(l.problems) > before || e.value.broken
 		f.Index = len(ds.Fields)
 		ds.Fields = append(ds.Fields, f)
 		ds.byName[f.Name] = f
@@ -116,6 +118,8 @@ func (l *loader) field(e yamlEntry) *Field {
 	f := &Field{Name: e.key}
 	what := "field " + cutName(e.key)
 	switch {
+	case e.value.broken:
+		return f
 	case e.value.isNull():
 		l.fault(e.at, "give it one of "+strings.Join(typeNames(), ", "), "%s has no type", what)
 		return f
@@ -158,14 +162,15 @@ func typeNames() []string {
 }
 
 func (l *loader) fieldType(n *yamlNode, what string) Type {
-	name, ok := l.text(n, what+": type")
+	hint := "the types are " + strings.Join(typeNames(), ", ")
+	name, ok := n.value.(string)
 	if !ok {
+		l.fault(n.at, hint, "%s: type must be text, got %s", what, n)
 		return ""
 	}
 	if kindOf(Type(name)) != kindMissing {
 		return Type(name)
 	}
-	hint := "the types are " + strings.Join(typeNames(), ", ")
 	if near := nearestType(name); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
@@ -248,7 +253,7 @@ func (l *loader) key(ds *Dataset, n *yamlNode) {
 			continue
 		case f.Type == JSON:
 			l.fault(item.at, "json has no order; use a string", "%s: field %s is of type json", what, f.Name)
-		case !f.Required && f.Type != "":
+		case !f.Required && !l.faulty[f]:
 			l.fault(item.at, "add \"required: true\" to the field", "%s: field %s is not required", what, f.Name)
 		}
 		f.InKey = true
@@ -267,7 +272,7 @@ func (l *loader) time(ds *Dataset, n *yamlNode) {
 		return
 	case f.Type != Timestamp && f.Type != Date && f.Type != "":
 		l.fault(n.at, "it must be a timestamp or a date", "%s: field %s is of type %s", what, f.Name, f.Type)
-	case !f.Required && f.Type != "":
+	case !f.Required && !l.faulty[f]:
 		l.fault(n.at, "add \"required: true\" to the field", "%s: field %s is not required", what, f.Name)
 	}
 	ds.Time = f

@@ -41,7 +41,7 @@ func (p *Problems) Error() string {
 	var b strings.Builder
 	for i, one := range p.List {
 		if i == maxShownProblems {
-			fmt.Fprintf(&b, "\n%s: and %s more", file, plural(len(p.List)-i, "problem"))
+			fmt.Fprintf(&b, "\n%s: and %d more", file, len(p.List)-i)
 			break
 		}
 		if i > 0 {

@@ -18,7 +18,7 @@ import (
 const (
 	maxFileBytes   = 1 << 20
 	maxYAMLDepth   = 32
-	maxYAMLTokens  = 200_000
+	maxYAMLTokens  = 50_000
 	maxYAMLValues  = 100_000
 	maxPrefixes    = 4 // anchors and tags in a row
 	maxSyntaxBytes = 200
@@ -33,7 +33,8 @@ type yamlNode struct {
 	value   any // of a scalar: string, int64, uint64, float64, bool or nil
 	items   []*yamlNode
 	entries []yamlEntry
-	size    int // values in it, itself included
+	size    int  // values in it, itself included
+	broken  bool // at fault and reported; there is nothing more to say about it
 }
 
 type yamlKind uint8
@@ -72,7 +73,7 @@ func (n *yamlNode) String() string {
 	}
 }
 
-func (n *yamlNode) isNull() bool { return n.kind == yamlScalar && n.value == nil }
+func (n *yamlNode) isNull() bool { return n.kind == yamlScalar && n.value == nil && !n.broken }
 
 // any returns the value as plain Go data.
 func (n *yamlNode) any() any {
@@ -150,12 +151,12 @@ func (r *yamlReader) faultUTF8() {
 			continue
 		}
 		column := 1
-		for range line {
-			prefix := string([]rune(line)[:column])
-			if !strings.HasPrefix(line, prefix) {
+		for rest := line; ; column++ {
+			c, size := utf8.DecodeRuneInString(rest)
+			if c == utf8.RuneError && size <= 1 {
 				break
 			}
-			column++
+			rest = rest[size:]
 		}
 		r.fault(place{i + 1, column}, "save the file as UTF-8", "the file is not valid UTF-8")
 		return
@@ -296,6 +297,7 @@ func (r *yamlReader) node(n ast.Node, depth int) *yamlNode {
 	case *ast.AliasNode:
 		return r.alias(n, out.at)
 	case *ast.TagNode:
+		out.broken = true
 		r.fault(out.at, "remove it", "YAML tags such as %s are not supported", quoteCut(n.GetToken().Value))
 	default:
 		r.scalar(out, n)
@@ -326,7 +328,7 @@ func (r *yamlReader) alias(n *ast.AliasNode, at place) *yamlNode {
 		return target
 	}
 	r.fault(at, "an anchor must stand before its aliases", "the alias *%s has no anchor &%s", name, name)
-	return &yamlNode{at: at, size: 1}
+	return &yamlNode{at: at, size: 1, broken: true}
 }
 
 func (r *yamlReader) mapping(out *yamlNode, values []*ast.MappingValueNode, depth int) {
@@ -379,6 +381,7 @@ func (r *yamlReader) scalar(out *yamlNode, n ast.Node) {
 	case *ast.NanNode:
 		out.value = math.NaN()
 	default:
+		out.broken = true
 		r.fault(out.at, "", "this YAML is not supported here")
 	}
 }

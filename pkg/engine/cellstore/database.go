@@ -1,0 +1,199 @@
+package cellstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// database is one opening of the Pebble folder. It closes when the Server has
+// let go of it and the last request that uses it has ended, so that a reopening
+// after a disk failure never pulls files from under a running read.
+type database struct {
+	*pebble.DB
+	guard *guardFS
+	dir   string
+
+	minFreeBytes uint64
+	checkedAt    atomic.Int64 // Unix nanoseconds of the last look at the free space
+	lowSpace     atomic.Bool
+
+	mu      sync.Mutex
+	users   int
+	retired bool
+	closed  chan struct{}
+}
+
+// freeSpaceEvery bounds how often a commit asks the file system for its space.
+const freeSpaceEvery = 100 * time.Millisecond
+
+// errClosed answers every request after Close.
+var errClosed = status.Error(codes.Unavailable, "the cell store is closed")
+
+// fatalError carries what Pebble cannot continue after.
+type fatalError struct{ msg string }
+
+func (e fatalError) Error() string { return e.msg }
+
+// pebbleLog sends Pebble's log to slog: its chatter is of interest only when
+// one debugs the store itself.
+type pebbleLog struct{ *slog.Logger }
+
+func (l pebbleLog) Infof(format string, args ...any)  { l.Debug(fmt.Sprintf(format, args...)) }
+func (l pebbleLog) Errorf(format string, args ...any) { l.Warn(fmt.Sprintf(format, args...)) }
+
+// Fatalf must not return. Disk errors do not come here, guardFS takes them, so
+// what remains is a broken invariant: stopping is safer than going on.
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	l.Error(msg)
+	panic(fatalError{msg: msg})
+}
+
+func pebbleOptions(o Options, guard *guardFS) *pebble.Options {
+	log := pebbleLog{o.Log.With("component", "pebble")}
+	po := &pebble.Options{
+		FS:                          guard,
+		Logger:                      log,
+		Comparer:                    newComparer(),
+		FormatMajorVersion:          pebble.FormatTableFormatV6,
+		CacheSize:                   o.CacheBytes,
+		MemTableSize:                uint64(o.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+		WALBytesPerSync:             512 << 10,
+		MaxOpenFiles:                256,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       60,
+		LBaseMaxBytes:               64 << 20,
+		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { log.Errorf("background error: %v", err) },
+			DataCorruption:  func(info pebble.DataCorruptionInfo) { log.Error("data corruption", "details", info.String()) },
+		},
+	}
+	po.Experimental.FileCacheShards = 2
+	for i := range po.Levels {
+		po.Levels[i].BlockSize = 16 << 10
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return po
+}
+
+// openDatabase opens or creates the folder dir of fs.
+func openDatabase(o Options, fs vfs.FS, dir string) (db *database, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fatal, ok := r.(fatalError)
+			if !ok {
+				panic(r)
+			}
+			db, err = nil, fmt.Errorf("open cell store %s: %w", dir, fatal)
+		}
+	}()
+	guard := &guardFS{FS: fs}
+	pdb, err := pebble.Open(dir, pebbleOptions(o, guard))
+	if err != nil {
+		return nil, fmt.Errorf("open cell store %s: %w", dir, err)
+	}
+	guard.armed.Store(true)
+	return &database{DB: pdb, guard: guard, dir: dir, minFreeBytes: uint64(o.MinFreeBytes), closed: make(chan struct{})}, nil
+}
+
+// hold keeps the database open until release; false when it is retired.
+func (d *database) hold() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.retired {
+		return false
+	}
+	d.users++
+	return true
+}
+
+func (d *database) release() {
+	d.mu.Lock()
+	d.users--
+	last := d.retired && d.users == 0
+	d.mu.Unlock()
+	if last {
+		d.shut()
+	}
+}
+
+// retire lets no new user in and closes the database behind the last one.
+func (d *database) retire() {
+	d.mu.Lock()
+	first := !d.retired
+	d.retired = true
+	idle := d.users == 0
+	d.mu.Unlock()
+	if first && idle {
+		d.shut()
+	}
+}
+
+func (d *database) shut() {
+	_ = d.Close() // a failing disk was reported by the commit that met it
+	close(d.closed)
+}
+
+// commit makes a batch durable. It returns a gRPC status: ResourceExhausted
+// when the disk is full, Unavailable when it fails otherwise. After an error the
+// batch may or may not be in the store, but never a part of it.
+func (d *database) commit(b *pebble.Batch) error {
+	if err := d.admit(); err != nil {
+		return err
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return diskStatus(err)
+	}
+	return diskStatus(d.guard.failure())
+}
+
+// admit refuses a write that the disk could not take. Refusing early, while some
+// space is left, keeps flushes and compactions running.
+func (d *database) admit() error {
+	if err := d.guard.failure(); err != nil {
+		return diskStatus(err)
+	}
+	now := time.Now().UnixNano()
+	last := d.checkedAt.Load()
+	if now-last > int64(freeSpaceEvery) && d.checkedAt.CompareAndSwap(last, now) {
+		d.lowSpace.Store(d.isLow())
+	}
+	if d.lowSpace.Load() || d.guard.recentlyFull() {
+		return status.Error(codes.ResourceExhausted, "no space left for the cell store: free some disk space, then try again")
+	}
+	return nil
+}
+
+// isLow compares the free space with the reserve, which on a small disk is a
+// twentieth of it.
+func (d *database) isLow() bool {
+	u, err := d.guard.FS.GetDiskUsage(d.dir)
+	if err != nil {
+		return false
+	}
+	return u.AvailBytes < min(d.minFreeBytes, u.TotalBytes/20)
+}
+
+func diskStatus(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case isNoSpace(err):
+		return status.Errorf(codes.ResourceExhausted, "no space left for the cell store: %v", err)
+	case errors.Is(err, pebble.ErrClosed):
+		return errClosed
+	}
+	return status.Errorf(codes.Unavailable, "the cell store cannot write: %v", err)
+}

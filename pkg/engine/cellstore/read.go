@@ -1,0 +1,189 @@
+package cellstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"slices"
+
+	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// scanReport is after how many rows without a result a client that asks for it
+// hears how far the scan has come.
+const scanReport = 10_000
+
+func (d *dataService) ReadRows(req *bigtablepb.ReadRowsRequest, stream bigtablepb.Bigtable_ReadRowsServer) error {
+	if req.GetMaterializedViewName() != "" {
+		return status.Error(codes.Unimplemented, "materialized views are not implemented")
+	}
+	name, err := tableName(req)
+	if err != nil {
+		return err
+	}
+	_, sc, err := d.s.lookup(name)
+	if err != nil {
+		return err
+	}
+	if req.GetRowsLimit() < 0 {
+		return status.Errorf(codes.InvalidArgument, "rows_limit must not be negative, got %d", req.GetRowsLimit())
+	}
+	intervals, err := rowIntervals(req.GetRows())
+	if err != nil {
+		return err
+	}
+	filter, err := compileFilter(req.GetFilter())
+	if err != nil {
+		return err
+	}
+	db, err := d.s.hold()
+	if err != nil {
+		return err
+	}
+	defer db.release()
+	r := &rowReader{
+		s: d.s, filter: filter, reversed: req.GetReversed(),
+		out:      chunkWriter{send: stream.Send},
+		reports:  wantsScanReports(stream.Context()),
+		limit:    req.GetRowsLimit(),
+		stopping: d.s.ctx,
+		scan:     rowScanner{sc: sc, now: d.s.opts.Now().UnixMicro(), maxBytes: d.s.opts.MaxRowBytes},
+	}
+	return r.read(stream.Context(), db, intervals)
+}
+
+// wantsScanReports looks the client up in its feature flags.
+func wantsScanReports(ctx context.Context) bool {
+	var flags bigtablepb.FeatureFlags
+	for _, value := range metadata.ValueFromIncomingContext(ctx, "bigtable-features") {
+		raw, err := base64.URLEncoding.DecodeString(value)
+		if err == nil && proto.Unmarshal(raw, &flags) == nil && flags.LastScannedRowResponses {
+			return true
+		}
+	}
+	return false
+}
+
+// rowReader runs one ReadRows request.
+type rowReader struct {
+	s        *Server
+	filter   *rowFilter
+	reversed bool
+	limit    int64 // rows; 0 has no limit
+	reports  bool
+	stopping context.Context
+	scan     rowScanner
+	out      chunkWriter
+
+	found int64
+	idle  int // rows scanned since the last one found
+}
+
+func (r *rowReader) read(ctx context.Context, db *database, intervals []interval) (err error) {
+	r.scan.it, err = db.NewIterWithContext(ctx, &pebble.IterOptions{})
+	if err != nil {
+		return readFailed(err)
+	}
+	defer func() {
+		if cerr := r.scan.it.Close(); err == nil {
+			err = readFailed(cerr)
+		}
+	}()
+	if r.reversed {
+		slices.Reverse(intervals)
+	}
+	for _, iv := range intervals {
+		if more, err := r.readInterval(ctx, iv); err != nil || !more {
+			if err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return r.out.flush()
+}
+
+// readInterval reads the rows of one interval and reports whether more rows may
+// follow: false once the limit is reached.
+func (r *rowReader) readInterval(ctx context.Context, iv interval) (more bool, err error) {
+	it := r.scan.it
+	r.position(iv)
+	for it.Valid() {
+		if err := cmpErr(ctx.Err(), r.stopping.Err()); err != nil {
+			return false, err
+		}
+		mark := len(r.scan.arena)
+		if r.reversed {
+			err = r.scan.backward()
+		} else {
+			err = r.scan.forward()
+		}
+		if err != nil {
+			return false, err
+		}
+		cells := r.filter.run(r.scan.key, r.scan.cells)
+		if len(cells) == 0 {
+			if err := r.skipped(mark); err != nil {
+				return false, err
+			}
+			continue
+		}
+		r.idle = 0
+		r.found++
+		if err := r.out.row(r.scan.key, cells); err != nil {
+			return false, err
+		}
+		if r.limit > 0 && r.found >= r.limit {
+			return false, nil
+		}
+		if r.out.empty() {
+			r.scan.arena = r.scan.arena[:0]
+		}
+	}
+	return true, readFailed(it.Error())
+}
+
+// position moves the iterator to the first row of an interval, in read order.
+func (r *rowReader) position(iv interval) {
+	it, table := r.scan.it, r.scan.sc.id
+	lower, upper := iv.keyBounds(table)
+	it.SetBounds(lower, upper)
+	switch {
+	case r.reversed:
+		it.Last()
+	case iv.single():
+		it.SeekPrefixGE(appendRowPrefix(nil, table, iv.start))
+	default:
+		it.First()
+	}
+}
+
+// skipped forgets a row without results, whose data begins at mark.
+func (r *rowReader) skipped(mark int) error {
+	if r.idle++; r.idle%scanReport == 0 && r.reports {
+		if err := r.out.flush(); err != nil {
+			return err
+		}
+		return r.out.send(&bigtablepb.ReadRowsResponse{LastScannedRowKey: bytes.Clone(r.scan.key)})
+	}
+	if mark <= len(r.scan.arena) {
+		r.scan.arena = r.scan.arena[:mark]
+	}
+	return nil
+}
+
+// cmpErr turns the end of the request, or of the server, into a status.
+func cmpErr(request, server error) error {
+	switch {
+	case request != nil:
+		return status.FromContextError(request).Err()
+	case server != nil:
+		return errClosed
+	}
+	return nil
+}

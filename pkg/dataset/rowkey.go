@@ -281,7 +281,7 @@ func splitKeyString(k kind, key string) (Value, int, error) {
 			escapes++
 			continue
 		case keyEnd:
-			s := strings.Clone(key[:from-2])
+			s := key[:from-2]
 			if escapes > 0 {
 				s = strings.ReplaceAll(s, "\x00\xFF", "\x00")
 			}

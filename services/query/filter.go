@@ -115,14 +115,14 @@ func parseValue(field *dataset.Field, p param) (dataset.Value, *web.Problem) {
 }
 
 func wrongType(field *dataset.Field, p param) *web.Problem {
-	prob := invalid(p.name, fmt.Sprintf("field %s: expected %s, got %q", field.Name, expected(field.Type), web.Quote(p.value)), plusHint(p.value))
+	prob := invalid(p.name, fmt.Sprintf("field %s: expected %s, got %q", field.Name, expected(field.Type), web.Quote(p.value)), plusHint(field, p.value))
 	prob.Errors[0].Field = field.Name
 	return prob
 }
 
-// plusHint explains the most common slip: a plus sign in a query string means a space.
-func plusHint(value string) string {
-	if strings.Contains(value, " ") {
+// plusHint explains a slip that base64 invites: a plus sign in a query string means a space.
+func plusHint(field *dataset.Field, value string) string {
+	if field.Type == dataset.Bytes && strings.Contains(value, " ") {
 		return "In a query string write + as %2B."
 	}
 	return ""
@@ -156,7 +156,7 @@ func (ep *endpoint) parseTimeBound(p param, at time.Time) (filter, *web.Problem)
 	t, ok := parseInstant(p.value, at)
 	if !ok {
 		return filter{}, invalid(p.name, fmt.Sprintf("expected a time, got %q", web.Quote(p.value)),
-			strings.TrimSpace("Write 2001-01-31T08:30:00Z, 2001-01-31, a time before now such as -15m or -7d, or now. "+plusHint(p.value)))
+			"Write 2001-01-31T08:30:00Z, 2001-01-31, a time before now such as -15m or -7d, or now.")
 	}
 	text := t.UTC().Format(time.RFC3339Nano)
 	if field.Type == dataset.Date {

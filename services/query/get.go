@@ -36,8 +36,8 @@ func (s *Service) get(ep *endpoint, w http.ResponseWriter, r *http.Request) *web
 	if err != nil {
 		return s.storeProblem(ctx, r, ep, err)
 	}
-	buf := bodies.get()
-	defer bodies.put(buf)
+	buf := s.bodies.get()
+	defer s.bodies.put(buf)
 	if *buf, err = ep.appendRow((*buf)[:0], row, fields); err != nil {
 		return s.storeProblem(ctx, r, ep, err)
 	}

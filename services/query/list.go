@@ -34,8 +34,8 @@ func (s *Service) list(ep *endpoint, w http.ResponseWriter, r *http.Request) *we
 		return p
 	}
 	defer ep.lists.leave()
-	buf := bodies.get()
-	defer bodies.put(buf)
+	buf := s.bodies.get()
+	defer s.bodies.put(buf)
 	pg := page{ep: ep, l: l, opts: s.opts, now: s.deps.Now, body: append((*buf)[:0], `{"data":[`...)}
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.ListTimeout)
 	defer cancel()
@@ -299,8 +299,6 @@ type bufferPool struct{ pool sync.Pool }
 
 // maxPooledBytes keeps a few large pages from holding their memory for ever.
 const maxPooledBytes = 1 << 20
-
-var bodies bufferPool
 
 func (p *bufferPool) get() *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {

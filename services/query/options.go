@@ -41,8 +41,6 @@ type Options struct {
 	// MaxBodyBytes and MaxRecords bound one request to publish. Default 1 MiB and 1,000.
 	MaxBodyBytes int64
 	MaxRecords   int
-	// PublishParallel is how many records of one request are sent at once. Default 128.
-	PublishParallel int
 }
 
 // Defaults fills in what is not set.
@@ -58,7 +56,7 @@ func (o Options) Defaults() Options {
 	for n, value := range map[*int]int{
 		&o.MaxScannedRows: 50_000, &o.MaxPageBytes: 8 << 20, &o.MaxFilters: 16, &o.MaxURLBytes: 8 << 10,
 		&o.MaxConcurrentGets: 256, &o.MaxConcurrentLists: 32, &o.MaxConcurrentPublishes: 32,
-		&o.MaxRecords: 1000, &o.PublishParallel: 128,
+		&o.MaxRecords: 1000,
 	} {
 		if *n == 0 {
 			*n = value
@@ -100,7 +98,6 @@ func (o Options) Validate() error {
 		{"max concurrent publishes", int64(o.MaxConcurrentPublishes), 1 << 20},
 		{"max body bytes", o.MaxBodyBytes, 1 << 30},
 		{"max records", int64(o.MaxRecords), 100_000},
-		{"publish parallel", int64(o.PublishParallel), 10_000},
 	} {
 		if n.value < 1 || n.value > n.max {
 			errs = append(errs, fmt.Errorf("%s %d is not in 1..%d", n.name, n.value, n.max))

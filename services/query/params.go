@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -58,13 +59,12 @@ func parseParams(rawQuery string) ([]param, *web.Problem) {
 	return ps, nil
 }
 
+var errNoText = errors.New("bytes that are no text")
+
 func unescape(s string) (string, error) {
-	if strings.IndexByte(s, ';') >= 0 {
-		return "", fmt.Errorf("a bare semicolon")
-	}
 	text, err := url.QueryUnescape(s)
 	if err == nil && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
-		err = fmt.Errorf("bytes that are no text")
+		err = errNoText
 	}
 	return text, err
 }

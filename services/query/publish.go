@@ -10,7 +10,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -41,10 +40,6 @@ func (s *Service) publish(ep *endpoint, w http.ResponseWriter, r *http.Request) 
 	} else if len(ps) > 0 {
 		return unknownParameter(ps[0].name, nil)
 	}
-	if p := ep.publishes.enter(r.Context()); p != nil {
-		return p
-	}
-	defer ep.publishes.leave()
 	body, p := web.ReadBody(w, r, s.opts.MaxBodyBytes)
 	if p != nil {
 		return p
@@ -53,6 +48,11 @@ func (s *Service) publish(ep *endpoint, w http.ResponseWriter, r *http.Request) 
 	if len(lines) > s.opts.MaxRecords {
 		return web.NewProblem(web.BodyTooLarge, fmt.Sprintf("The body has %d records, the limit is %d.", len(lines), s.opts.MaxRecords), "Split it into several requests.")
 	}
+	// Only now, so that clients that send slowly do not take the places of the others.
+	if p := ep.publishes.enter(r.Context()); p != nil {
+		return p
+	}
+	defer ep.publishes.leave()
 	if p := checkRecords(ep.ds, lines, s.deps.Now()); p != nil {
 		return p
 	}
@@ -134,17 +134,8 @@ func fault(number int, err error) web.Fault {
 func (s *Service) send(ep *endpoint, w http.ResponseWriter, r *http.Request, lines []line) *web.Problem {
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.PublishTimeout)
 	defer cancel()
-	ids, errs := s.publishAll(ctx, ep.ds.Topic, lines)
-	failed := 0
-	var first error
-	for _, err := range errs {
-		if err != nil {
-			if failed++; first == nil {
-				first = err
-			}
-		}
-	}
-	if failed == 0 {
+	ids, err := s.publishAll(ctx, ep.ds.Topic, lines)
+	if err == nil {
 		body, err := json.Marshal(map[string]any{"published": len(ids), "message_ids": ids})
 		if err != nil {
 			return web.NewProblem(web.Internal, "The answer could not be written.", "")
@@ -153,33 +144,57 @@ func (s *Service) send(ep *endpoint, w http.ResponseWriter, r *http.Request, lin
 		return nil
 	}
 	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "records not published", slog.String("dataset", ep.ds.Name),
-		slog.String("request_id", web.RequestID(ctx)), slog.Int("failed", failed), slog.Int("published", len(lines)-failed), slog.Any("error", first))
-	if failed == len(lines) {
-		return publishFailure(ctx, r, first)
+		slog.String("request_id", web.RequestID(ctx)), slog.Int("records", len(lines)), slog.Int("published", len(ids)), slog.Any("error", err))
+	if len(ids) == 0 {
+		return publishFailure(ctx, r, err)
 	}
-	return publishIncomplete(lines, ids, errs, failed)
+	return publishIncomplete(lines, ids)
 }
 
-func (s *Service) publishAll(ctx context.Context, topic string, lines []line) (ids []string, errs []error) {
-	ids, errs = make([]string, len(lines)), make([]error, len(lines))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(s.opts.PublishParallel, len(lines)) {
-		wg.Go(func() {
-			for i := range next {
-				// Each message gets a map of its own, because the publisher may keep it.
-				attributes := propagation.MapCarrier{}
-				propagation.TraceContext{}.Inject(ctx, attributes)
-				ids[i], errs[i] = s.deps.Publisher.Publish(ctx, topic, lines[i].data, attributes)
-			}
-		})
+// publishAll sends one record with those of other requests, and several in as few requests as fit:
+// Pub/Sub takes a request as a whole and keeps its order. After a failure nothing more is sent.
+func (s *Service) publishAll(ctx context.Context, topic string, lines []line) (ids []string, err error) {
+	if len(lines) == 1 {
+		id, err := s.deps.Publisher.Publish(ctx, topic, lines[0].data, traceAttributes(ctx))
+		if err != nil {
+			return nil, err
+		}
+		return []string{id}, nil
 	}
-	for i := range lines {
-		next <- i
+	for len(ids) < len(lines) {
+		batch := nextBatch(ctx, lines[len(ids):])
+		got, err := s.deps.Publisher.PublishBatch(ctx, topic, batch)
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, got...)
 	}
-	close(next)
-	wg.Wait()
-	return ids, errs
+	return ids, nil
+}
+
+// nextBatch is as many of the lines as one request takes.
+func nextBatch(ctx context.Context, lines []line) []bus.Message {
+	var batch []bus.Message
+	size := 0
+	for _, l := range lines {
+		size += len(l.data) + messageOverheadBytes
+		if len(batch) > 0 && (len(batch) == bus.MaxBatchMessages || size > bus.MaxBatchBytes) {
+			break
+		}
+		batch = append(batch, bus.Message{Data: l.data, Attributes: traceAttributes(ctx)})
+	}
+	return batch
+}
+
+// messageOverheadBytes is room for a message's attributes and framing.
+const messageOverheadBytes = 1 << 10
+
+// traceAttributes carries the request's trace to ingest. Each message gets a map of its own,
+// because the publisher may keep it.
+func traceAttributes(ctx context.Context) map[string]string {
+	attributes := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, attributes)
+	return attributes
 }
 
 // publishFailure is the answer when no record was confirmed.
@@ -198,20 +213,19 @@ func publishFailure(ctx context.Context, r *http.Request, err error) *web.Proble
 }
 
 // publishIncomplete says exactly which records were confirmed and which were not.
-func publishIncomplete(lines []line, ids []string, errs []error, failed int) *web.Problem {
+func publishIncomplete(lines []line, ids []string) *web.Problem {
 	p := &web.Problem{
 		Code:       web.PublishIncomplete,
-		Detail:     fmt.Sprintf("%d of %d records were published, %d were not confirmed.", len(lines)-failed, len(lines), failed),
+		Detail:     fmt.Sprintf("%d of %d records were published, the others were not confirmed.", len(ids), len(lines)),
 		Hint:       "Send the lines in errors again, or all of them: the same key replaces the row.",
 		RetryAfter: time.Second,
 	}
-	published := make([]map[string]any, 0, len(lines)-failed)
-	for i, err := range errs {
-		if err != nil {
-			p.Errors = append(p.Errors, web.Fault{Line: lines[i].number, Code: "NOT_CONFIRMED"})
-			continue
-		}
-		published = append(published, map[string]any{"line": lines[i].number, "message_id": ids[i]})
+	published := make([]map[string]any, len(ids))
+	for i, id := range ids {
+		published[i] = map[string]any{"line": lines[i].number, "message_id": id}
+	}
+	for _, l := range lines[len(ids):] {
+		p.Errors = append(p.Errors, web.Fault{Line: l.number, Code: "NOT_CONFIRMED"})
 	}
 	p.Metadata = map[string]any{"published": published}
 	return p

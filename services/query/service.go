@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
 	"github.com/latamctl/latamctl/pkg/web"
@@ -21,9 +22,11 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// Publisher sends one message and returns its id once the bus has it; pkg/bus's Client is one.
+// Publisher sends messages and returns their ids once the bus has them; pkg/bus's Client is one.
+// A batch is taken as a whole or not at all.
 type Publisher interface {
 	Publish(ctx context.Context, topic string, data []byte, attributes map[string]string) (id string, err error)
+	PublishBatch(ctx context.Context, topic string, messages []bus.Message) (ids []string, err error)
 }
 
 // Deps are what the service works with. Log, Now and CursorKey are optional.
@@ -45,6 +48,7 @@ type Service struct {
 	sealer    *sealer
 	endpoints map[string]*endpoint
 	router    *web.Router
+	bodies    bufferPool
 }
 
 // New compiles the declaration's datasets into endpoints.

@@ -21,6 +21,7 @@ import (
 type Process struct {
 	// Args are the arguments without the program's name.
 	Args []string
+	PID  int
 	// Getenv looks a variable up; ok is false when it is not set.
 	Getenv func(key string) (value string, ok bool)
 	// Dir is the working directory that relative paths are resolved against; empty is the process's own.
@@ -38,7 +39,7 @@ type Process struct {
 // OS returns the process that the program runs in.
 func OS() *Process {
 	return &Process{
-		Args: os.Args[1:], Getenv: os.LookupEnv,
+		Args: os.Args[1:], PID: os.Getpid(), Getenv: os.LookupEnv,
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		InTerminal: isTerminal(os.Stdin), OutTerminal: isTerminal(os.Stdout), ErrTerminal: isTerminal(os.Stderr),
 		Now: time.Now, Exit: os.Exit,

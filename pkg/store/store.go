@@ -12,8 +12,6 @@ import (
 	"cloud.google.com/go/bigtable"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
@@ -107,10 +105,11 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.client.Close() }
 
-// Ping asks the instance for an answer.
-func (c *Client) Ping(ctx context.Context) error {
-	if err := c.client.PingAndWarm(ctx); err != nil && status.Code(err) != codes.Unimplemented {
-		return fmt.Errorf("ping bigtable instance %s: %w", c.opts.Instance, classify(err))
+// Ping asks for a row that cannot exist: it is answered only when the instance can be reached, the
+// table exists and the caller may read it.
+func (c *Client) Ping(ctx context.Context, table string) error {
+	if _, err := c.Get(ctx, table, "\x00", nil); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
 	}
 	return nil
 }

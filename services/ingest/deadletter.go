@@ -12,20 +12,8 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
-// The attributes that a dead letter carries besides the original ones.
-const (
-	AttrStage        = "latam.stage"        // decode or commit
-	AttrReason       = "latam.reason"       // one of dataset's reasons, or refused_by_store
-	AttrError        = "latam.error"        // the whole message for a person
-	AttrField        = "latam.field"        // the field at fault, when there is one
-	AttrDataset      = "latam.dataset"      // the dataset
-	AttrSubscription = "latam.subscription" // where the record came from
-	AttrMessageID    = "latam.message_id"   // the original message's id
-	AttrPublishTime  = "latam.publish_time" // the original message's publish time, RFC 3339
-	AttrAttempt      = "latam.attempt"      // the delivery attempt, when the subscription counts them
-	attrPrefix       = "latam."
-	attrReserved     = "goog"
-)
+// attrReserved begins the attribute names that Pub/Sub keeps for itself.
+const attrReserved = "goog"
 
 // Pub/Sub's limits on attributes.
 const (
@@ -39,25 +27,25 @@ const (
 func deadLetter(ds *dataset.Dataset, m bus.Message, stage string, cause error) map[string]string {
 	reason, field := rejection(cause)
 	attrs := map[string]string{
-		AttrStage:        stage,
-		AttrReason:       reason,
-		AttrError:        cut(cause.Error(), maxErrorBytes),
-		AttrDataset:      ds.Name,
-		AttrSubscription: ds.Subscription(),
-		AttrMessageID:    m.ID,
-		AttrPublishTime:  m.PublishTime.UTC().Format(time.RFC3339Nano),
+		bus.AttrStage:        stage,
+		bus.AttrReason:       reason,
+		bus.AttrError:        cut(cause.Error(), maxErrorBytes),
+		bus.AttrDataset:      ds.Name,
+		bus.AttrSubscription: ds.Subscription(),
+		bus.AttrMessageID:    m.ID,
+		bus.AttrPublishTime:  m.PublishTime.UTC().Format(time.RFC3339Nano),
 	}
 	if field != "" {
-		attrs[AttrField] = cut(field, maxAttributeValueBytes)
+		attrs[bus.AttrField] = cut(field, maxAttributeValueBytes)
 	}
 	if m.DeliveryAttempt > 0 {
-		attrs[AttrAttempt] = strconv.Itoa(m.DeliveryAttempt)
+		attrs[bus.AttrAttempt] = strconv.Itoa(m.DeliveryAttempt)
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Attributes)) {
 		if len(attrs) == maxAttributes {
 			break
 		}
-		if strings.HasPrefix(key, attrPrefix) || strings.HasPrefix(key, attrReserved) {
+		if strings.HasPrefix(key, bus.AttrPrefix) || strings.HasPrefix(key, attrReserved) {
 			continue
 		}
 		attrs[key] = m.Attributes[key]

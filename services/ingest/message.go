@@ -86,7 +86,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 	}
 	r.observed.record(ctx, outcomeRejected, stage)
 	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,
-		"message_id", m.ID, "reason", letter[AttrReason], "field", letter[AttrField])
+		"message_id", m.ID, "reason", letter[bus.AttrReason], "field", letter[bus.AttrField])
 	return true
 }
 

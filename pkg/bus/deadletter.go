@@ -1,0 +1,17 @@
+package bus
+
+// AttrPrefix begins every attribute that latamctl adds to a dead letter.
+const AttrPrefix = "latam."
+
+// The attributes that a dead letter carries besides those of the original message.
+const (
+	AttrStage        = AttrPrefix + "stage"        // decode or commit
+	AttrReason       = AttrPrefix + "reason"       // one of dataset's reasons, or refused_by_store
+	AttrError        = AttrPrefix + "error"        // the whole message for a person
+	AttrField        = AttrPrefix + "field"        // the field at fault, when there is one
+	AttrDataset      = AttrPrefix + "dataset"      // the dataset
+	AttrSubscription = AttrPrefix + "subscription" // where the record came from
+	AttrMessageID    = AttrPrefix + "message_id"   // the original message's id
+	AttrPublishTime  = AttrPrefix + "publish_time" // the original message's publish time, RFC 3339
+	AttrAttempt      = AttrPrefix + "attempt"      // the delivery attempt, when the subscription counts them
+)

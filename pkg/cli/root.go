@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/engine"
+)
+
+const (
+	groupRun   = "run"
+	groupData  = "data"
+	groupCheck = "check"
+)
+
+// newRoot is the table of contents of the program.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "latamctl",
+		Short: "A data platform from one declaration: Pub/Sub to Bigtable to HTTP",
+		Long: `latamctl runs a data platform from one declaration, latam.yaml: records published to
+Pub/Sub are checked, stored in Bigtable and served over HTTP. On this machine it
+brings both with it; in production it uses Google Cloud's.`,
+		Example: `  latamctl up                                    # everything, on this machine
+  latamctl publish flights -f flights.ndjson.gz  # send records
+  latamctl get flights origin=SFO --limit 5      # read them back
+  latamctl verify                                # prove that it works`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fail(exitUsage, fmt.Sprintf("%s --help shows its flags", cmd.CommandPath()), err)
+	})
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Run:"},
+		&cobra.Group{ID: groupData, Title: "Data:"},
+		&cobra.Group{ID: groupCheck, Title: "Check:"},
+	)
+	addGlobalFlags(root, &a.global)
+	root.AddCommand(
+		upCmd(a), ingestCmd(a), serveCmd(a),
+		publishCmd(a), getCmd(a),
+		validateCmd(a), verifyCmd(a), doctorCmd(a), configCmd(a),
+		versionCmd(a),
+	)
+	usageErrors(root)
+	return root
+}
+
+// usageErrors gives wrong arguments the exit code of wrong usage.
+func usageErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fail(exitUsage, "usage: "+cmd.UseLine(), err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		usageErrors(sub)
+	}
+}
+
+func addGlobalFlags(root *cobra.Command, g *globalOptions) {
+	f := root.PersistentFlags()
+	f.StringVar(&g.config, "config", "", "declaration to read (default ./latam.yaml, else the built-in example)")
+	f.StringVar(&g.env, "env", localEnv, "environment of the declaration")
+	f.StringVar(&g.engine, "engine", "", fmt.Sprintf("where Pub/Sub and Bigtable run: %s, %s, %s or %s\n(default %s, or %s when its variables are set)",
+		engine.Embedded, engine.Memory, engine.Emulator, engine.GCP, engine.Embedded, engine.Emulator))
+	f.StringVarP(&g.output, "output", "o", outputTable, "output format: table or json")
+	f.BoolVarP(&g.quiet, "quiet", "q", false, "log and report errors only")
+	f.BoolVarP(&g.verbose, "verbose", "v", false, "log what happens")
+	f.StringVar(&g.logFormat, "log-format", "", "log format: text or json (default text on a terminal, else json)")
+	f.BoolVar(&g.noColor, "no-color", false, "no colours, even on a terminal")
+	f.DurationVar(&g.timeout, "timeout", 0, "give up after this long; 0 waits")
+	config.MarkInvocation(f, "config", "env")
+}
+
+// datasetArg completes the first argument with the declared datasets.
+func datasetArg(a *app) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		decl, err := a.readDeclaration()
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return decl.Names(), cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,267 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/services/ingest"
+	"github.com/latamctl/latamctl/services/query"
+)
+
+// serviceOptions are the flags of ingest and serve.
+type serviceOptions struct {
+	http, admin string
+	datasets    []string
+	cursorKey   string
+	drainDelay  time.Duration
+	cloud       cloudOptions
+	ingest      ingest.Options
+}
+
+func addCloudFlags(cmd *cobra.Command, o *cloudOptions) {
+	f := cmd.Flags()
+	f.StringVar(&o.project, "project", "", "Google Cloud project (default "+localProject+" on this machine)")
+	f.StringVar(&o.instance, "instance", "", "Bigtable instance (default the declaration's name)")
+	f.StringVar(&o.appProfile, "app-profile", "", "Bigtable app profile (default the instance's)")
+}
+
+func addIngestFlags(cmd *cobra.Command, o *ingest.Options) {
+	d := ingest.Options{}.Defaults()
+	f := cmd.Flags()
+	f.IntVar(&o.BatchRows, "batch-rows", d.BatchRows, "most rows of one commit")
+	f.IntVar(&o.BatchBytes, "batch-bytes", d.BatchBytes, "most bytes of one commit")
+	f.DurationVar(&o.BatchDelay, "batch-delay", d.BatchDelay, "longest wait for a batch to fill; an idle service never waits")
+	f.IntVar(&o.Shards, "shards", d.Shards, "commits at a time for each dataset")
+	f.IntVar(&o.MaxMessages, "max-messages", d.MaxMessages, "most messages in work for each dataset")
+	f.IntVar(&o.MaxBytes, "max-bytes", d.MaxBytes, "most bytes in work for each dataset")
+	f.DurationVar(&o.DrainTimeout, "drain-timeout", d.DrainTimeout, "longest wait for work in progress at the end")
+}
+
+func ingestCmd(a *app) *cobra.Command {
+	var o serviceOptions
+	cmd := &cobra.Command{
+		Use: "ingest", GroupID: groupRun,
+		Short: "Move records from Pub/Sub to Bigtable (a service, for containers)",
+		Long: `ingest receives from each dataset's subscription, checks every record against the
+declaration and stores it. A message is acknowledged only when its row is committed
+or its rejection is safe in the dead-letter topic. SIGTERM drains and exits 0.`,
+		Example: `  latamctl ingest --env prod
+  latamctl ingest --dataset flights --admin :9090`,
+		Args: cobra.NoArgs,
+		RunE: a.run(longRunning, func(ctx context.Context, _ []string) error { return a.runIngest(ctx, o) }),
+	}
+	cmd.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
+	cmd.Flags().StringArrayVar(&o.datasets, "dataset", nil, "dataset to ingest, repeatable (default all)")
+	_ = cmd.RegisterFlagCompletionFunc("dataset", datasetArg(a)) // It fails only for an unknown flag.
+	addIngestFlags(cmd, &o.ingest)
+	addCloudFlags(cmd, &o.cloud)
+	return cmd
+}
+
+func serveCmd(a *app) *cobra.Command {
+	var o serviceOptions
+	cmd := &cobra.Command{
+		Use: "serve", GroupID: groupRun,
+		Short:   "Serve the datasets over HTTP (a service, for containers)",
+		Long:    "serve answers the HTTP API over the rows in Bigtable and publishes posted records to Pub/Sub.\nSIGTERM turns readiness off, finishes the running requests and exits 0.",
+		Example: "  latamctl serve --env prod --http :8080 --admin :9090",
+		Args:    cobra.NoArgs,
+		RunE:    a.run(longRunning, func(ctx context.Context, _ []string) error { return a.runServe(ctx, o) }),
+	}
+	cmd.Flags().StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
+	cmd.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
+	cmd.Flags().DurationVar(&o.drainDelay, "drain-delay", 0, "keep serving this long after readiness went off, for load balancers to notice")
+	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
+	addCloudFlags(cmd, &o.cloud)
+	return cmd
+}
+
+func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
+	datasets, err := a.chosen(o.datasets)
+	if err != nil {
+		return err
+	}
+	eng, err := a.serviceEngine(true, true)
+	if err != nil {
+		return err
+	}
+	p, err := a.openPlatform(ctx, "ingest", eng, o.cloud)
+	if err != nil {
+		return err
+	}
+	defer a.close(p)
+	if err := p.ensure(ctx, datasets); err != nil {
+		return err
+	}
+	worker, err := a.newIngest(p, o.ingest, datasets)
+	if err != nil {
+		return err
+	}
+	admin, err := a.listenAdmin(ctx, p, o.admin, p.checks(datasets[0], worker))
+	if err != nil {
+		return err
+	}
+	a.log.Info("ingesting", "datasets", names(datasets), "admin", admin.Addr())
+	return runWithAdmin(ctx, admin, worker.Run)
+}
+
+func (a *app) runServe(ctx context.Context, o serviceOptions) error {
+	eng, err := a.serviceEngine(true, true)
+	if err != nil {
+		return err
+	}
+	p, err := a.openPlatform(ctx, "serve", eng, o.cloud)
+	if err != nil {
+		return err
+	}
+	defer a.close(p)
+	if err := p.ensure(ctx, a.decl.Datasets); err != nil {
+		return err
+	}
+	admin, err := a.listenAdmin(ctx, p, o.admin, p.checks(a.decl.Datasets[0], nil))
+	if err != nil {
+		return err
+	}
+	api, err := a.listenAPI(ctx, p, o, admin.drain)
+	if err != nil {
+		return err
+	}
+	a.log.Info("serving", "datasets", a.decl.Names(), "http", api.Addr(), "admin", admin.Addr())
+	return runWithAdmin(ctx, admin, api.Run)
+}
+
+// chosen returns the datasets with the names, or all.
+func (a *app) chosen(names []string) ([]*dataset.Dataset, error) {
+	if len(names) == 0 {
+		return a.decl.Datasets, nil
+	}
+	var chosen []*dataset.Dataset
+	for _, name := range names {
+		ds, err := a.dataset(name)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, ds)
+	}
+	return chosen, nil
+}
+
+func names(datasets []*dataset.Dataset) []string {
+	all := make([]string, len(datasets))
+	for i, ds := range datasets {
+		all[i] = ds.Name
+	}
+	return all
+}
+
+func (a *app) close(p *platform) {
+	if err := p.Close(); err != nil {
+		a.log.Warn("shutdown", "error", err)
+	}
+}
+
+func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Dataset) (*ingest.Service, error) {
+	return ingest.New(opts, ingest.Deps{
+		Source: p.bus, Sink: p.store, DeadLetters: p.bus,
+		Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
+	}, datasets)
+}
+
+// adminServer is the listener of probes and metrics with its readiness switch.
+type adminServer struct {
+	*web.Server
+	drain func()
+}
+
+func (a *app) listenAdmin(ctx context.Context, p *platform, addr string, checks []web.Check) (adminServer, error) {
+	admin := web.NewAdmin(web.AdminOptions{}, web.AdminDeps{Checks: checks, Metrics: p.telemetry.Prometheus, Now: a.proc.Now})
+	server, err := web.Listen(ctx, web.AdminDefaults(addr), web.Deps{Handler: admin.Handler(), Log: a.log, Now: a.proc.Now, OnDrain: admin.Drain})
+	if err != nil {
+		return adminServer{}, listenFault("--admin", err)
+	}
+	return adminServer{Server: server, drain: admin.Drain}, nil
+}
+
+// runWithAdmin runs until the context ends or one run fails. The admin listener stays until the
+// others have drained, because probes must see the drain.
+func runWithAdmin(ctx context.Context, admin adminServer, runs ...func(context.Context) error) error {
+	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAdmin()
+	all, ctx := errgroup.WithContext(ctx)
+	for _, run := range runs {
+		all.Go(func() error { return run(ctx) })
+	}
+	context.AfterFunc(ctx, admin.drain)
+	ended := make(chan error, 1)
+	go func() { ended <- admin.Run(adminCtx) }()
+	err := all.Wait()
+	stopAdmin()
+	return errors.Join(err, <-ended)
+}
+
+func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDrain func()) (*web.Server, error) {
+	key, err := cursorKey(o.cursorKey)
+	if err != nil {
+		return nil, err
+	}
+	service, err := query.New(query.Options{}, query.Deps{
+		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	server, err := web.Listen(ctx, web.Options{Addr: o.http, DrainDelay: o.drainDelay}, web.Deps{
+		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now, OnDrain: onDrain,
+	})
+	if err != nil {
+		return nil, listenFault("--http", err)
+	}
+	return server, nil
+}
+
+const minSecretBytes = 16
+
+// cursorKey derives the key that seals cursors; nil leaves it to the service to make one up.
+func cursorKey(secret string) ([]byte, error) {
+	if secret == "" {
+		return nil, nil
+	}
+	if len(secret) < minSecretBytes {
+		return nil, failf(exitInvalid, "make one with: openssl rand -hex 32", "cursor key of %d characters is shorter than %d", len(secret), minSecretBytes)
+	}
+	key := sha256.Sum256([]byte(secret))
+	return key[:], nil
+}
+
+func listenFault(flag string, err error) error {
+	if strings.Contains(err.Error(), "address already in use") {
+		return fail(exitFailed, "stop what listens there, or choose another address with "+flag+" (port 0 picks a free one)", err)
+	}
+	return fail(exitFailed, "choose another address with "+flag, err)
+}
+
+// checks are the conditions of readiness: both dependencies answer and ingest can store.
+func (p *platform) checks(probe *dataset.Dataset, worker *ingest.Service) []web.Check {
+	checks := []web.Check{
+		{Name: "bigtable", Run: func(ctx context.Context) error { return p.store.Ping(ctx, probe.Table()) }},
+		{Name: "pubsub", Run: func(ctx context.Context) error { return p.bus.Ping(ctx, probe.Topic) }},
+	}
+	if worker != nil {
+		checks = append(checks, web.Check{Name: "ingest", Run: func(context.Context) error {
+			if err := worker.Ready(); err != nil {
+				return fmt.Errorf("ingest: %w", err)
+			}
+			return nil
+		}})
+	}
+	return checks
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/latamctl/latamctl/examples"
+	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/engine"
+)
+
+// upOptions are the flags of up.
+type upOptions struct {
+	serviceOptions
+	pubsub, bigtable string
+	dataDir          string
+	noSample         bool
+}
+
+const defaultDataDir = ".latam"
+
+func upCmd(a *app) *cobra.Command {
+	var o upOptions
+	cmd := &cobra.Command{
+		Use: "up", GroupID: groupRun,
+		Short: "Run the whole system on this machine, in the foreground",
+		Long: `up starts Pub/Sub, Bigtable, ingest and the HTTP API in this process. Google's clients
+reach the first two through PUBSUB_EMULATOR_HOST and BIGTABLE_EMULATOR_HOST. Without a
+latam.yaml it runs the built-in example with its sample of real flights. Ctrl-C drains
+and ends it.`,
+		Example: `  latamctl up
+  latamctl up --http 127.0.0.1:0 -o json    # a free port, one JSON line when ready
+  latamctl up --engine memory --no-sample   # nothing kept, nothing loaded`,
+		Args: cobra.NoArgs,
+		RunE: a.run(longRunning, func(ctx context.Context, _ []string) error { return a.runUp(ctx, o) }),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API; port 0 picks a free one, here and below")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
+	f.StringVar(&o.pubsub, "pubsub", "127.0.0.1:8085", "address of the Pub/Sub API")
+	f.StringVar(&o.bigtable, "bigtable", "127.0.0.1:8086", "address of the Bigtable API")
+	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the data and of the note by which other commands find this stack")
+	f.BoolVar(&o.noSample, "no-sample", false, "do not load the example's sample")
+	addIngestFlags(cmd, &o.ingest)
+	return cmd
+}
+
+// runUp starts everything in the order of its dependencies and runs it until the context ends.
+func (a *app) runUp(ctx context.Context, o upOptions) error {
+	eng, err := a.upEngine(o)
+	if err != nil {
+		return err
+	}
+	p, err := a.openPlatform(ctx, "up", eng, o.cloud)
+	if err != nil {
+		return err
+	}
+	defer a.close(p)
+	if err := p.ensure(ctx, a.decl.Datasets); err != nil {
+		return err
+	}
+	worker, err := a.newIngest(p, o.ingest, a.decl.Datasets)
+	if err != nil {
+		return err
+	}
+	admin, err := a.listenAdmin(ctx, p, o.admin, p.checks(a.decl.Datasets[0], worker))
+	if err != nil {
+		return err
+	}
+	api, err := a.listenAPI(ctx, p, o.serviceOptions, admin.drain)
+	if err != nil {
+		return err
+	}
+	stack := runningStack{
+		PID: a.proc.PID, API: "http://" + api.Addr(), Admin: "http://" + admin.Addr(),
+		Pubsub: p.engine.PubsubAddr, Bigtable: p.engine.BigtableAddr, Project: p.project, Instance: p.instance,
+	}
+	if err := a.writeRunFile(o.dataDir, stack); err != nil {
+		return err
+	}
+	defer a.removeRunFile(o.dataDir)
+
+	return runWithAdmin(ctx, admin, worker.Run, api.Run, func(ctx context.Context) error {
+		if err := a.loadSample(ctx, p.bus, o); err != nil && ctx.Err() == nil {
+			return err
+		}
+		a.announce(stack)
+		return nil
+	})
+}
+
+// upEngine is the engine of this machine that up runs on.
+func (a *app) upEngine(o upOptions) (engine.Options, error) {
+	kind, err := a.declaredEngine(engine.Kind(a.global.engine))
+	if err != nil {
+		return engine.Options{}, err
+	}
+	switch kind {
+	case engine.Emulator:
+		return a.serviceEngine(true, true)
+	case engine.GCP:
+		return engine.Options{}, failf(exitUsage, "latamctl ingest and latamctl serve are the services to run there",
+			"environment %s runs on Google Cloud: up runs the system on this machine only", a.global.env)
+	}
+	return engine.Options{Kind: kind, Dir: a.proc.Path(o.dataDir), PubsubAddr: o.pubsub, BigtableAddr: o.bigtable}, nil
+}
+
+// upReady is the line that up prints with -o json.
+type upReady struct {
+	Schema string `json:"schema"`
+	Ready  bool   `json:"ready"`
+	runningStack
+}
+
+// announce tells where everything is.
+func (a *app) announce(s runningStack) {
+	if a.global.output == outputJSON {
+		b, _ := json.Marshal(upReady{Schema: "latamctl.up/v1", Ready: true, runningStack: s}) // Strings always encode.
+		fmt.Fprintln(a.proc.Out, string(b))
+		return
+	}
+	first := a.decl.Datasets[0].Name
+	fmt.Fprintf(a.proc.Out, `latamctl is up with %s.
+
+  API       %s
+  Admin     %s
+  Pub/Sub   %s   (PUBSUB_EMULATOR_HOST, project %s)
+  Bigtable  %s   (BIGTABLE_EMULATOR_HOST, instance %s)
+
+Next:
+  latamctl get %s --limit 5
+  curl '%s/v1/datasets/%s/rows?limit=2'
+  latamctl verify
+
+Ctrl-C stops it.
+`, a.declarationName(), s.API, s.Admin, s.Pubsub, s.Project, s.Bigtable, s.Instance, first, s.API, first)
+}
+
+// sampleDataset is the dataset of the built-in example.
+const sampleDataset = "flights"
+
+// loadSample publishes the example's records on the first start with the built-in example.
+func (a *app) loadSample(ctx context.Context, client *bus.Client, o upOptions) error {
+	marker := filepath.Join(o.dataDir, "sample-loaded")
+	if o.noSample || a.decl.File != "" || a.proc.Exists(marker) {
+		return nil
+	}
+	topic := a.decl.Dataset(sampleDataset).Topic
+	var batch []bus.Message
+	lines := bufio.NewScanner(bytes.NewReader(examples.Flights))
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		_, err := client.PublishBatch(ctx, topic, batch)
+		batch = batch[:0]
+		return err
+	}
+	for lines.Scan() {
+		batch = append(batch, bus.Message{Data: bytes.Clone(lines.Bytes())})
+		if len(batch) == bus.MaxBatchMessages {
+			if err := flush(); err != nil {
+				return fmt.Errorf("load the sample: %w", err)
+			}
+		}
+	}
+	if err := errors.Join(lines.Err(), flush()); err != nil {
+		return fmt.Errorf("load the sample: %w", err)
+	}
+	if keeps := a.global.engine == "" || a.global.engine == string(engine.Embedded); !keeps {
+		return nil // Nothing outlives the process, so the next start loads it again.
+	}
+	return a.proc.WriteFile(marker, []byte(a.proc.Now().UTC().Format(time.RFC3339)+"\n"))
+}

@@ -114,8 +114,6 @@ func (s *fakeStore) Scan(ctx context.Context, table string, sc store.Scan, each 
 	return nil
 }
 
-func (s *fakeStore) Ping(ctx context.Context) error { return s.begin(ctx) }
-
 func project(row dataset.Row, columns []string) (dataset.Row, bool) {
 	if columns == nil {
 		return row, len(row.Cells) > 0

@@ -19,7 +19,6 @@ import (
 type Store interface {
 	Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error)
 	Scan(ctx context.Context, table string, s store.Scan, each func(dataset.Row) bool) error
-	Ping(ctx context.Context) error
 }
 
 // Publisher sends messages and returns their ids once the bus has them; pkg/bus's Client is one.
@@ -93,11 +92,6 @@ func (s *Service) Handler() http.Handler { return s.router }
 
 // Routes lists "METHOD /pattern" of every route.
 func (s *Service) Routes() []string { return s.router.Routes() }
-
-// Checks are the service's conditions of readiness.
-func (s *Service) Checks() []web.Check {
-	return []web.Check{{Name: "store", Run: s.deps.Store.Ping}}
-}
 
 func (s *Service) routes() (*web.Router, error) {
 	index, err := describeIndex()

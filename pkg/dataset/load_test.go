@@ -147,6 +147,47 @@ datasets:
 	}
 }
 
+func TestLoadLimits(t *testing.T) {
+	t.Parallel()
+	ds := load(t, `version: 1
+name: latam
+datasets:
+  one:
+    fields:
+      a: {type: int64, required: true, minimum: -0x10, maximum: 1e3}
+      b: {type: float64, minimum: 18446744073709551615, maximum: 1.0e+300}
+      c: {type: timestamp, minimum: 2001-01-01, maximum: 2001-01-01T02:00:00.5+01:00}
+    key: [a]
+    topic: ONE~1
+`).Datasets[0]
+	var got []string
+	for _, f := range ds.Fields {
+		if f.Minimum != nil {
+			got = append(got, f.Minimum.Text())
+		}
+		if f.Maximum != nil {
+			got = append(got, f.Maximum.Text())
+		}
+	}
+	want := []string{"-16", "1000", "18446744073709552000", "1e+300", "2001-01-01T00:00:00Z", "2001-01-01T01:00:00.5Z"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if ds.Subscription() != "ONE~1-ingest" || ds.DeadLetterTopic() != "ONE~1-dead" || ds.Index("nope") != nil {
+		t.Errorf("names of %+v", ds)
+	}
+}
+
+func TestNearestType(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]Type{"integer": Int64, "INT": Int64, "double": Float64, "boolean": Bool, "datetime": Timestamp, "text": String,
+		"array": JSON, "blob": Bytes, "strng": String, "timestmp": Timestamp, "dat": Date, "banana": ""} {
+		if got := nearestType(name); got != string(want) {
+			t.Errorf("nearestType(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
 // problemBase is a good declaration, which each case of TestLoadProblems breaks.
 const problemBase = `version: 1
 name: latam

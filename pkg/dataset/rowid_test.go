@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -74,7 +73,7 @@ func checkRowID(t *testing.T, ds *Dataset, key string) {
 	if back, err := ds.ParseRowID(id); err != nil || back != key {
 		t.Fatalf("ParseRowID(%q) = %q, %v, want %q", id, back, err, key)
 	}
-	if !regexp.MustCompile(`^[A-Za-z0-9._:,~-]+$`).MatchString(id) {
+	if strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:,~-") != "" {
 		t.Fatalf("id %q", id)
 	}
 	u, err := url.Parse("http://h/v1/datasets/d/rows/" + id)

@@ -363,6 +363,12 @@ func (r *yamlReader) scalar(out *yamlNode, n ast.Node) {
 	case *ast.NullNode:
 	case *ast.StringNode:
 		out.value = n.Value
+		// The library takes a plain 1e3 for a text, YAML does not.
+		if n.Token.Type == token.StringType && isJSONNumber(n.Value) {
+			if f, err := strconv.ParseFloat(n.Value, 64); err == nil {
+				out.value = f
+			}
+		}
 	case *ast.LiteralNode:
 		if n.Value != nil {
 			out.value = n.Value.Value

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -229,8 +230,8 @@ func TestLoadProblems(t *testing.T) {
 
 // messages are the problems without the lines of the source.
 func messages(t *testing.T, err error) string {
-	p, ok := err.(*Problems)
-	if !ok {
+	var p *Problems
+	if !errors.As(err, &p) {
 		t.Fatalf("the error is a %T", err)
 	}
 	short := &Problems{File: p.File}

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -87,7 +88,7 @@ func TestLoadHostile(t *testing.T) {
 	for _, s := range inputs {
 		start := time.Now()
 		d, err := Load("f", []byte(s))
-		if _, ok := err.(*Problems); !ok || d != nil {
+		if p := (*Problems)(nil); !errors.As(err, &p) || d != nil {
 			t.Errorf("Load(%.20q…) gives %v, %v", s, d, err)
 		}
 		if took := time.Since(start); took > time.Minute {
@@ -168,8 +169,8 @@ func FuzzLoad(f *testing.F) {
 			checkDeclaration(t, d)
 			return
 		}
-		p, ok := err.(*Problems)
-		if !ok || len(p.List) == 0 || d != nil {
+		var p *Problems
+		if !errors.As(err, &p) || len(p.List) == 0 || d != nil {
 			t.Fatalf("got %v, %T", d, err)
 		}
 		lines := strings.Count(text, "\n") + 1

@@ -53,10 +53,10 @@ type yamlEntry struct {
 
 // String describes the value for a message.
 func (n *yamlNode) String() string {
-	switch {
-	case n.kind == yamlList:
+	switch n.kind {
+	case yamlList:
 		return "a list"
-	case n.kind == yamlMap:
+	case yamlMap:
 		return "a map"
 	}
 	switch v := n.value.(type) {

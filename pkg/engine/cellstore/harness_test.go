@@ -222,3 +222,12 @@ func (e *env) mustRead(table string, req *bigtablepb.ReadRowsRequest) []string {
 	}
 	return out
 }
+
+// fams are families without GC rules.
+func fams(names ...string) map[string]*adminpb.ColumnFamily {
+	m := map[string]*adminpb.ColumnFamily{}
+	for _, name := range names {
+		m[name] = family1(nil)
+	}
+	return m
+}

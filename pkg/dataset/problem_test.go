@@ -173,7 +173,7 @@ func FuzzLoad(f *testing.F) {
 		if !errors.As(err, &p) || len(p.List) == 0 || d != nil {
 			t.Fatalf("got %v, %T", d, err)
 		}
-		lines := strings.Count(text, "\n") + 1
+		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + 1
 		for i, one := range p.List {
 			if one.Line < 1 || one.Line > lines+1 || one.Column < 1 || one.Message == "" {
 				t.Fatalf("problem %+v", one)

@@ -105,7 +105,7 @@ type yamlReader struct {
 func (r *yamlReader) fault(at place, hint, format string, args ...any) {
 	p := Problem{Line: max(1, at.line), Column: max(1, at.column), Message: fmt.Sprintf(format, args...), Hint: hint}
 	if p.Line <= len(r.lines) {
-		p.Source = strings.TrimRight(r.lines[p.Line-1], "\r")
+		p.Source = r.lines[p.Line-1]
 	}
 	r.problems = append(r.problems, p)
 }
@@ -117,7 +117,8 @@ func (r *yamlReader) read(src []byte) *yamlNode {
 		return nil
 	}
 	text := string(src)
-	r.lines = strings.Split(text, "\n")
+	// A carriage return alone ends a line as well.
+	r.lines = strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text), "\n")
 	if !utf8.Valid(src) {
 		r.faultUTF8()
 		return nil

@@ -27,6 +27,7 @@ func (s *subscription) leave(c *consumer) {
 	defer s.mu.Unlock()
 	s.consumers--
 	s.dropIdle(c)
+	s.arrived(c)
 	s.wakeReady()
 }
 
@@ -58,8 +59,23 @@ func (s *subscription) wakeReady() {
 	}
 	c := s.idle[0]
 	s.idle = s.idle[1:]
-	c.idle = false
+	c.idle, c.woken = false, true
+	s.woken++
 	c.signal()
+}
+
+// arrived notes that a woken consumer has come.
+func (s *subscription) arrived(c *consumer) {
+	if c.woken {
+		c.woken = false
+		s.woken--
+	}
+}
+
+// wait queues a consumer to be woken.
+func (s *subscription) wait(c *consumer) {
+	c.idle = true
+	s.idle = append(s.idle, c)
 }
 
 // available is how many messages could be delivered now, before filters.
@@ -84,7 +100,16 @@ func (s *subscription) take(c *consumer) (batch []*pubsubpb.ReceivedMessage, aga
 	}
 	now := s.opts.Now().UnixNano()
 	s.expire(now)
+	s.arm(now)
 	s.dropIdle(c)
+	s.arrived(c)
+	if c.served && s.woken > 0 {
+		// Another one was woken and is on its way: it is its turn.
+		c.served = false
+		s.wait(c)
+		return nil, false, nil
+	}
+	c.served = false
 	if c.full() {
 		c.blocked = true
 		s.wakeReady()
@@ -103,14 +128,14 @@ func (s *subscription) take(c *consumer) (batch []*pubsubpb.ReceivedMessage, aga
 	}
 	s.arm(now)
 	if len(batch) > 0 {
+		c.served = true
 		s.wakeReady()
 		return batch, false, nil
 	}
 	if budget == 0 || err != nil {
 		return nil, true, err
 	}
-	c.idle = true
-	s.idle = append(s.idle, c)
+	s.wait(c)
 	return nil, false, nil
 }
 

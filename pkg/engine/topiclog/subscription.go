@@ -48,6 +48,7 @@ type subscription struct {
 	again      logReader
 	idle       []*consumer // found nothing, oldest first
 	consumers  int
+	woken      int // consumers that were woken and have not come yet
 	dying      []*entry
 	forwarding bool
 	timer      *time.Timer
@@ -69,6 +70,8 @@ type consumer struct {
 	bytes    int64
 	idle     bool
 	blocked  bool
+	woken    bool // from idle, and has not come yet
+	served   bool // got messages the last time
 }
 
 func newConsumer(maxMessages int, maxBytes int64) *consumer {

@@ -13,53 +13,70 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
-// Put writes rows in one bulk request and returns one error for each row, in their order; nil
-// means that the row is committed. An error is ErrUnavailable (the outcome may be unknown: write
-// it again, it is idempotent), ErrPoison or ErrMisconfigured.
+// maxCells is the number of mutations that one request may carry. The client would split a larger
+// one itself and then report a part that is refused as a whole as if each of its rows were at fault.
+const maxCells = 100_000
+
+// Put writes rows in one bulk request, or in several where they are too many for one, and returns
+// one error for each row, in their order; nil means that the row is committed. An error is
+// ErrUnavailable (the outcome may be unknown: write it again, it is idempotent), ErrPoison,
+// ErrMisconfigured, or context.Canceled when the caller gave up.
 //
 // Only SetCell with the row's own timestamp is used, because the client retries a whole group
 // after a broken stream: any other mutation would leave a second cell behind.
 func (c *Client) Put(ctx context.Context, table string, rows []dataset.Row) []error {
 	errs := make([]error, len(rows))
-	keys := make([]string, len(rows))
-	muts := make([]*bigtable.Mutation, len(rows))
-	for i, row := range rows {
-		keys[i], muts[i] = row.Key, toMutation(row)
-	}
-	c.putBisecting(ctx, c.client.Open(table), table, keys, muts, errs)
+	c.putBisecting(ctx, table, rows, errs)
 	return errs
 }
 
 // putBisecting splits a request that Bigtable refuses as a whole until the row at fault stands
 // alone: one bad row in many must not take its neighbours with it.
-func (c *Client) putBisecting(ctx context.Context, tbl *bigtable.Table, table string, keys []string, muts []*bigtable.Mutation, errs []error) {
-	rowErrs, err := c.apply(ctx, tbl, table, keys, muts)
-	if err != nil {
-		err = fmt.Errorf("write %d rows to table %s: %w", len(keys), table, classify(err))
-		if !errors.Is(err, ErrPoison) || len(keys) == 1 {
+func (c *Client) putBisecting(ctx context.Context, table string, rows []dataset.Row, errs []error) {
+	if len(rows) == 0 {
+		return
+	}
+	if len(rows) == 1 || countCells(rows) <= maxCells {
+		rowErrs, err := c.apply(ctx, table, rows)
+		if err == nil {
+			for i, rowErr := range rowErrs {
+				if rowErr != nil {
+					errs[i] = fmt.Errorf("write row to table %s: %w", table, classify(rowErr))
+				}
+			}
+			return
+		}
+		err = fmt.Errorf("write %d rows to table %s: %w", len(rows), table, classify(err))
+		if !errors.Is(err, ErrPoison) || len(rows) == 1 {
 			for i := range errs {
 				errs[i] = err
 			}
 			return
 		}
-		half := len(keys) / 2
-		c.putBisecting(ctx, tbl, table, keys[:half], muts[:half], errs[:half])
-		c.putBisecting(ctx, tbl, table, keys[half:], muts[half:], errs[half:])
-		return
 	}
-	for i, rowErr := range rowErrs {
-		if rowErr != nil {
-			errs[i] = fmt.Errorf("write row to table %s: %w", table, classify(rowErr))
-		}
+	half := len(rows) / 2
+	c.putBisecting(ctx, table, rows[:half], errs[:half])
+	c.putBisecting(ctx, table, rows[half:], errs[half:])
+}
+
+func countCells(rows []dataset.Row) (n int) {
+	for _, row := range rows {
+		n += len(row.Cells)
 	}
+	return n
 }
 
 // apply is the only call of ApplyBulk. The deadline is ours because the client retries without end.
-func (c *Client) apply(ctx context.Context, tbl *bigtable.Table, table string, keys []string, muts []*bigtable.Mutation) (rowErrs []error, err error) {
+func (c *Client) apply(ctx context.Context, table string, rows []dataset.Row) (rowErrs []error, err error) {
+	keys := make([]string, len(rows))
+	muts := make([]*bigtable.Mutation, len(rows))
+	for i, row := range rows {
+		keys[i], muts[i] = row.Key, toMutation(row)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.opts.CommitTimeout)
 	defer cancel()
 	defer c.observed.time(ctx, table, "mutate_rows", time.Now(), &err)
-	return tbl.ApplyBulk(ctx, keys, muts)
+	return c.client.Open(table).ApplyBulk(ctx, keys, muts)
 }
 
 func toMutation(row dataset.Row) *bigtable.Mutation {

@@ -479,6 +479,8 @@ func TestProblems(t *testing.T) {
 		{"operator of bool", get(rows + "?origin=SCL&late[gt]=false"), web.InvalidParameter, []string{"bool", "[eq]"}},
 		{"json field", get(rows + "?origin=SCL&crew=1"), web.InvalidParameter, []string{"json cannot be filtered"}},
 		{"duplicate", get(rows + "?origin=SCL&origin=LIM"), web.InvalidParameter, []string{"twice"}},
+		{"duplicate limit", get(rows + "?limit=5&limit=5"), web.InvalidParameter, []string{"twice"}},
+		{"duplicate bound", get(rows + "?origin[gt]=A&origin%5Bgt%5D=B"), web.InvalidParameter, []string{"twice"}},
 		{"duplicate equality", get(rows + "?origin=SCL&origin[eq]=LIM"), web.InvalidParameter, []string{"twice"}},
 		{"empty", get(rows + "?origin="), web.InvalidParameter, []string{"empty"}},
 		{"no value", get(rows + "?origin"), web.InvalidParameter, []string{"empty"}},

@@ -46,7 +46,7 @@ func (c *Client) putBisecting(ctx context.Context, table string, rows []dataset.
 			}
 			return
 		}
-		err = fmt.Errorf("write %d rows to table %s: %w", len(rows), table, classify(err))
+		err = fmt.Errorf("write %d rows to table %s: %w", len(rows), table, err)
 		if !errors.Is(err, ErrPoison) || len(rows) == 1 {
 			for i := range errs {
 				errs[i] = err
@@ -66,7 +66,7 @@ func countCells(rows []dataset.Row) (n int) {
 	return n
 }
 
-// apply is the only call of ApplyBulk. The deadline is ours because the client retries without end.
+// apply is the only call of ApplyBulk; its error has its kind. The deadline is ours because the client retries without end.
 func (c *Client) apply(ctx context.Context, table string, rows []dataset.Row) (rowErrs []error, err error) {
 	keys := make([]string, len(rows))
 	muts := make([]*bigtable.Mutation, len(rows))
@@ -76,7 +76,11 @@ func (c *Client) apply(ctx context.Context, table string, rows []dataset.Row) (r
 	ctx, cancel := context.WithTimeout(ctx, c.opts.CommitTimeout)
 	defer cancel()
 	defer c.observed.time(ctx, table, "mutate_rows", time.Now(), &err)
-	return c.client.Open(table).ApplyBulk(ctx, keys, muts)
+	rowErrs, err = c.client.Open(table).ApplyBulk(ctx, keys, muts)
+	if err != nil {
+		return nil, classify(err)
+	}
+	return rowErrs, nil
 }
 
 func toMutation(row dataset.Row) *bigtable.Mutation {

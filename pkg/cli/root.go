@@ -28,7 +28,6 @@ brings both with it; in production it uses Google Cloud's.`,
   latamctl get flights origin=SFO --limit 5      # read them back
   latamctl verify                                # prove that it works`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

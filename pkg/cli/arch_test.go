@@ -1,0 +1,103 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/latamctl/latamctl/"
+
+// levels gives each package its level: a package may import lower levels only. A package and its
+// own subpackages count as one.
+var levels = map[string]int{
+	"examples":      0,
+	"pkg/dataset":   0,
+	"pkg/telemetry": 0,
+	"pkg/config":    0,
+	"pkg/proc":      0,
+
+	"pkg/bus":    1,
+	"pkg/store":  1,
+	"pkg/web":    1,
+	"pkg/engine": 1,
+
+	"pkg/verify":      2,
+	"services/ingest": 2,
+	"services/query":  2,
+
+	"pkg/cli":      3,
+	"cmd/latamctl": 4,
+}
+
+// owners says which package alone may import a vendor's library, and what the others use instead.
+var owners = []struct{ library, owner, instead string }{
+	{"cloud.google.com/go/pubsub/v2", "pkg/bus", "pkg/bus"},
+	{"cloud.google.com/go/bigtable", "pkg/store", "pkg/store"},
+	{"github.com/spf13/viper", "pkg/config", "pkg/config"},
+	{"github.com/spf13/cobra", "pkg/cli", "a function that pkg/cli calls"},
+	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},
+	{"github.com/goccy/go-yaml", "pkg/dataset", "pkg/dataset"},
+	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestImportLevels(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		checkImports(t, p)
+	}
+	if seen < len(levels) {
+		t.Errorf("go list named %d packages, the table has %d", seen, len(levels))
+	}
+}
+
+func checkImports(t *testing.T, p listed) {
+	from, level, ok := place(p.ImportPath)
+	if !ok {
+		t.Errorf("%s is in no level: add it to the table on purpose", p.ImportPath)
+		return
+	}
+	for _, imported := range p.Imports {
+		if to, toLevel, ok := place(imported); ok && to != from && toLevel >= level {
+			t.Errorf("%s (level %d) may not import %s (level %d): declare an interface and let pkg/cli wire it", from, level, to, toLevel)
+		}
+		for _, o := range owners {
+			if imported == o.library && from != o.owner {
+				t.Errorf("%s may not import %s: use %s", from, imported, o.instead)
+			}
+		}
+	}
+}
+
+// place returns the table's entry that a package belongs to.
+func place(importPath string) (name string, level int, ok bool) {
+	path, mine := strings.CutPrefix(importPath, module)
+	if !mine {
+		return "", 0, false
+	}
+	for name, level := range levels {
+		if path == name || strings.HasPrefix(path, name+"/") {
+			return name, level, true
+		}
+	}
+	return path, 0, false
+}

@@ -1,0 +1,61 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/latamctl/latamctl/pkg/cli"
+	"github.com/latamctl/latamctl/pkg/proc"
+)
+
+// asProgram makes the test binary be latamctl itself, so that tests can start, signal and kill the
+// real program.
+const asProgram = "LATAMCTL_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(cli.Main(proc.OS()))
+	}
+	testscript.Main(m, map[string]func(){
+		"latamctl": func() { os.Exit(cli.Main(proc.OS())) },
+	})
+}
+
+// TestScripts runs each testdata/*.txtar: a user's session as plain text.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			// No session may find an emulator of the machine that runs the tests.
+			env.Setenv("PUBSUB_EMULATOR_HOST", "")
+			env.Setenv("BIGTABLE_EMULATOR_HOST", "")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"await": await,
+		},
+		RequireExplicitExec: true,
+	})
+}
+
+// await waits until a file exists: await FILE.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	path := ts.MkAbs(args[0])
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s did not appear within 30s", filepath.Base(path))
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

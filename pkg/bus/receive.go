@@ -15,8 +15,6 @@ type ReceiveOptions struct {
 	MaxBytes    int
 	// MaxExtension is how long a message's lease is kept up. Default 10m.
 	MaxExtension time.Duration
-	// ShutdownTimeout bounds the wait for callbacks once the context ends. Default 25s.
-	ShutdownTimeout time.Duration
 }
 
 // Defaults fills in what is not set.
@@ -30,14 +28,11 @@ func (o ReceiveOptions) Defaults() ReceiveOptions {
 	if o.MaxExtension == 0 {
 		o.MaxExtension = 10 * time.Minute
 	}
-	if o.ShutdownTimeout == 0 {
-		o.ShutdownTimeout = 25 * time.Second
-	}
 	return o
 }
 
 // Receive calls handle with each message of the subscription, many at a time, until the context
-// ends; then it waits for the calls under way and returns nil. A message is acknowledged when
+// ends; then it waits for the calls under way, sends their acknowledgements and returns nil. A message is acknowledged when
 // handle returns true and redelivered when it returns false. Handle must settle the message
 // before it returns, because that is what bounds memory and makes the drain complete.
 func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, handle func(context.Context, Message) bool) error {
@@ -51,10 +46,8 @@ func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, h
 		MaxDurationPerAckExtension: 10 * time.Second,
 		EnablePerStreamFlowControl: true,
 		NumGoroutines:              1,
-		ShutdownOptions: &pubsub.ShutdownOptions{
-			Behavior: pubsub.ShutdownBehaviorWaitForProcessing,
-			Timeout:  opts.ShutdownTimeout,
-		},
+		// No ShutdownOptions: with a timeout set, the client returns before it has sent the last
+		// acknowledgements, and settled messages would come again.
 	}
 	err := s.Receive(ctx, func(ctx context.Context, m *pubsub.Message) {
 		if handle(ctx, fromPubsub(m)) {

@@ -208,10 +208,32 @@ func (r *route) receive(ctx context.Context) (lasted bool, err error) {
 		r.setReceiveErr(nil)
 	})
 	defer settle.Stop()
-	err = r.deps.Source.Receive(ctx, r.ds.Subscription(), bus.ReceiveOptions{
-		MaxMessages: r.opts.MaxMessages, MaxBytes: r.opts.MaxBytes, ShutdownTimeout: r.opts.DrainTimeout,
-	}, r.handle)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- r.deps.Source.Receive(ctx, r.ds.Subscription(), bus.ReceiveOptions{
+			MaxMessages: r.opts.MaxMessages, MaxBytes: r.opts.MaxBytes,
+		}, r.handle)
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = r.drain(ended)
+	}
 	return healthy.Load(), err
+}
+
+// drain waits for the messages in work, yet not for ever: what is not settled in time is
+// redelivered, which does no harm.
+func (r *route) drain(ended <-chan error) error {
+	timeout := time.NewTimer(r.opts.DrainTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timeout.C:
+		r.deps.Log.Warn("drain timed out, unsettled messages will be redelivered", "dataset", r.ds.Name, "timeout", r.opts.DrainTimeout)
+		return nil
+	}
 }
 
 func (r *route) state() error {

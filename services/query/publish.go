@@ -130,13 +130,19 @@ func fault(number int, err error) web.Fault {
 	return web.Fault{Line: number, Code: string(dataset.ReasonBadJSON), Detail: "the record cannot be read"}
 }
 
+// published is the answer once the bus has all records; the ids are in the order of the records.
+type published struct {
+	Published  int      `json:"published"`
+	MessageIDs []string `json:"message_ids"`
+}
+
 // send publishes all records and answers when the bus has them.
 func (s *Service) send(ep *endpoint, w http.ResponseWriter, r *http.Request, lines []line) *web.Problem {
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.PublishTimeout)
 	defer cancel()
 	ids, err := s.publishAll(ctx, ep.ds.Topic, lines)
 	if err == nil {
-		body, err := json.Marshal(map[string]any{"published": len(ids), "message_ids": ids})
+		body, err := json.Marshal(published{Published: len(ids), MessageIDs: ids})
 		if err != nil {
 			return web.NewProblem(web.Internal, "The answer could not be written.", "")
 		}
@@ -220,13 +226,13 @@ func publishIncomplete(lines []line, ids []string) *web.Problem {
 		Hint:       "Send the lines in errors again, or all of them: the same key replaces the row.",
 		RetryAfter: time.Second,
 	}
-	published := make([]map[string]any, len(ids))
+	confirmed := make([]map[string]any, len(ids))
 	for i, id := range ids {
-		published[i] = map[string]any{"line": lines[i].number, "message_id": id}
+		confirmed[i] = map[string]any{"line": lines[i].number, "message_id": id}
 	}
 	for _, l := range lines[len(ids):] {
 		p.Errors = append(p.Errors, web.Fault{Line: l.number, Code: "NOT_CONFIRMED"})
 	}
-	p.Metadata = map[string]any{"published": published}
+	p.Metadata = map[string]any{"published": confirmed}
 	return p
 }

@@ -52,9 +52,10 @@ func (s *subscription) notify() {
 }
 
 // wakeReady wakes the consumer that has waited longest if there is work; it
-// wakes the next one when it leaves some.
+// wakes the next one when it leaves some. One at a time, so that each has its
+// turn however late it is scheduled.
 func (s *subscription) wakeReady() {
-	if len(s.idle) == 0 || s.available() == 0 {
+	if s.woken > 0 || len(s.idle) == 0 || s.available() == 0 {
 		return
 	}
 	c := s.idle[0]

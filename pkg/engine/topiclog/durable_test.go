@@ -375,6 +375,23 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestTopicRetentionKeepsBacklogs: the longer of the two retentions counts.
+func TestTopicRetentionKeepsBacklogs(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := open(t, Options{Now: c.Now})
+	if _, err := f.pub.CreateTopic(f.ctx, &pubsubpb.Topic{Name: topicA, MessageRetentionDuration: durationpb.New(24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	f.subscribe(&pubsubpb.Subscription{Name: subA, Topic: topicA, MessageRetentionDuration: durationpb.New(time.Hour)})
+	f.publish(topicA, "one")
+	c.advance(2 * time.Hour)
+	f.sweep()
+	if got := datas(f.pull(subA)); !equal(got, []string{"one"}) {
+		t.Errorf("after two hours: %v", got)
+	}
+}
+
 func TestAcknowledgedSegmentsGo(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"", t.TempDir()} {
@@ -556,6 +573,11 @@ func TestCursorFiles(t *testing.T) {
 	got, n, err := decodeCursor(b)
 	if err != nil || n != 7 || fmt.Sprint(got) != fmt.Sprint(good) {
 		t.Fatalf("%v, %d, %v", got, n, err)
+	}
+	for _, bad := range []cursorState{{next: 5, runs: []run{{3, 3, 0}}}, {next: 5, runs: []run{{1, 0, 0}}}, {next: 9, runs: []run{{3, 2, 0}, {2, 2, 0}}}} {
+		if _, _, err := decodeCursor(bad.encode(1)); err == nil {
+			t.Errorf("the impossible state %v was accepted", bad)
+		}
 	}
 	for i := range b {
 		bad := slices.Clone(b)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
 
 	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
 	"github.com/cockroachdb/pebble/v2"
@@ -46,9 +47,15 @@ func checkMutationCount(n int) error {
 
 // mutationError says which row a mutation's error belongs to, as Bigtable does.
 func (sc *schema) mutationError(row []byte, code codes.Code, format string, args ...any) error {
-	const maxShown = 64
-	shown := row[:min(len(row), maxShown)]
-	return status.Errorf(code, "Error while mutating the row '%s' (%s) : %s", shown, sc.name, fmt.Sprintf(format, args...))
+	return status.Errorf(code, "Error while mutating the row '%s' (%s) : %s", shown(row), sc.name, fmt.Sprintf(format, args...))
+}
+
+// shown renders a row key, whatever its bytes, for a message, which must be
+// UTF-8.
+func shown(row []byte) string {
+	const limit = 64
+	quoted := strconv.Quote(string(row[:min(len(row), limit)]))
+	return quoted[1 : len(quoted)-1]
 }
 
 // mutationFamily finds the family that a mutation names.

@@ -109,7 +109,7 @@ func (r *rowScanner) keep(c column, value []byte) error {
 	r.bytes += int64(len(r.col.name) + timestampLen + len(value))
 	if r.bytes > r.maxBytes {
 		return status.Errorf(codes.FailedPrecondition,
-			"Error while reading row '%s' (%s) : the row is larger than %d bytes and cannot be read in full", r.key, r.sc.name, r.maxBytes)
+			"Error while reading row '%s' (%s) : the row is larger than %d bytes and cannot be read in full", shown(r.key), r.sc.name, r.maxBytes)
 	}
 	r.cells = append(r.cells, cell{
 		family: r.col.family, qualifier: r.col.qualifier, micros: c.micros, value: r.copied(value),

@@ -1,0 +1,49 @@
+# Every target is what CI runs too. `make help` lists them.
+GO     ?= go
+GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check lint vet race fuzz crash bench docs tidy clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/latamctl, a static binary
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o bin/latamctl ./cmd/latamctl
+
+test: ## every test
+	$(GO) test ./...
+
+check: vet lint race tidy ## what has to pass before a change lands: vet, lint, race detector, fuzz seeds, import levels, tidy modules
+
+vet:
+	$(GO) vet ./...
+
+lint: ## golangci-lint, the version pinned in tools/go.mod
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+race: ## every test under the race detector, with the fuzz seeds and the import levels
+	$(GO) test -race ./...
+
+fuzz: ## fuzz each target for FUZZTIME (default 20s)
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} $$pkg || exit 1; \
+	  done; done
+
+crash: ## 200 kills of the whole program under load (make test does 20)
+	LATAM_CRASH_KILLS=200 $(GO) test -run '^TestCrash' -count=1 -v -timeout 60m ./pkg/cli
+
+bench: build ## benchmarks of the code, then of the engines
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/query
+	bin/latamctl bench engine
+
+docs: ## write the generated pages: docs/cli.md, docs/errors.md
+	$(GO) test -run '^TestGenerated' -count=1 ./pkg/cli -update
+
+tidy: ## fail when go.mod is not tidy
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+clean: ## remove what the build made
+	rm -rf bin dist

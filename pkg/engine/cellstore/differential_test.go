@@ -56,7 +56,7 @@ func bttestConn(t *testing.T) *grpc.ClientConn {
 	conn := dial(t, lis)
 	t.Cleanup(func() {
 		_ = conn.Close() // else a failed test would wait for its streams
-		go srv.Close() // it waits for its own deadlocks
+		go srv.Close()   // it waits for its own deadlocks
 	})
 	return conn
 }

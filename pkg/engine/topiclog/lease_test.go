@@ -3,6 +3,7 @@ package topiclog
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,19 +211,19 @@ func TestFilterSkipsFarAhead(t *testing.T) {
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		looks := 0
+		var looks atomic.Int64
 		f := open(t, Options{PullWait: 10 * time.Minute, CollectInterval: 10 * time.Minute, Now: func() time.Time {
-			looks++
+			looks.Add(1)
 			return time.Now()
 		}}).alpha()
 		defer closeIn(f)
-		before := looks
+		before := looks.Load()
 		for range 6 {
 			if msgs, _ := waitPull(f, subA); len(msgs) != 0 {
 				t.Error("messages from nowhere")
 			}
 		}
-		if n := looks - before; n > 40 {
+		if n := looks.Load() - before; n > 40 {
 			t.Errorf("an idle hour looked at the clock %d times", n)
 		}
 	})

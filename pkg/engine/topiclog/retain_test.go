@@ -234,4 +234,3 @@ func TestStats(t *testing.T) {
 	f.ack(subA, msgs[2])
 	check(0, 0, time.Time{})
 }
-

@@ -48,7 +48,7 @@ type app struct {
 // globalOptions are the flags that every command has.
 type globalOptions struct {
 	config, env, engine, output, logFormat string
-	quiet, verbose, noColor                bool
+	quiet, verbose, noColor, yes, noInput  bool
 	timeout                                time.Duration
 }
 

@@ -41,7 +41,7 @@ brings both with it; in production it uses Google Cloud's.`,
 	addGlobalFlags(root, &a.global)
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
-		publishCmd(a), getCmd(a),
+		publishCmd(a), getCmd(a), dataCmd(a),
 		validateCmd(a), verifyCmd(a), doctorCmd(a), configCmd(a),
 		versionCmd(a),
 	)
@@ -75,8 +75,10 @@ func addGlobalFlags(root *cobra.Command, g *globalOptions) {
 	f.BoolVarP(&g.verbose, "verbose", "v", false, "log what happens")
 	f.StringVar(&g.logFormat, "log-format", "", "log format: text or json (default text on a terminal, else json)")
 	f.BoolVar(&g.noColor, "no-color", false, "no colours, even on a terminal")
+	f.BoolVar(&g.yes, "yes", false, "answer questions with yes")
+	f.BoolVar(&g.noInput, "no-input", false, "never ask: a question without --yes is an error")
 	f.DurationVar(&g.timeout, "timeout", 0, "give up after this long; 0 waits")
-	config.MarkInvocation(f, "config", "env")
+	config.MarkInvocation(f, "config", "env", "yes")
 }
 
 // datasetArg completes the first argument with the declared datasets.

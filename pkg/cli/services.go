@@ -183,7 +183,11 @@ type adminServer struct {
 }
 
 func (a *app) listenAdmin(ctx context.Context, p *platform, addr string, checks []web.Check) (adminServer, error) {
-	admin := web.NewAdmin(web.AdminOptions{}, web.AdminDeps{Checks: checks, Metrics: p.telemetry.Prometheus, Now: a.proc.Now})
+	deps := web.AdminDeps{Checks: checks, Metrics: p.telemetry.Prometheus, Now: a.proc.Now}
+	if _, inProcess := p.engine.Stats(); inProcess {
+		deps.Data = dataHandler(p.engine)
+	}
+	admin := web.NewAdmin(web.AdminOptions{}, deps)
 	server, err := web.Listen(ctx, web.AdminDefaults(addr), web.Deps{Handler: admin.Handler(), Log: a.log, Now: a.proc.Now, OnDrain: admin.Drain})
 	if err != nil {
 		return adminServer{}, listenFault("--admin", err)

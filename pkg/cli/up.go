@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/latamctl/latamctl/examples"
 	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/config"
 	"github.com/latamctl/latamctl/pkg/engine"
 )
 
@@ -22,7 +24,8 @@ type upOptions struct {
 	serviceOptions
 	pubsub, bigtable string
 	dataDir          string
-	noSample         bool
+	noSample, reset  bool
+	insecureBind     bool
 }
 
 const defaultDataDir = ".latam"
@@ -49,7 +52,10 @@ and ends it.`,
 	f.StringVar(&o.bigtable, "bigtable", "127.0.0.1:8086", "address of the Bigtable API")
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the data and of the note by which other commands find this stack")
 	f.BoolVar(&o.noSample, "no-sample", false, "do not load the example's sample")
+	f.BoolVar(&o.reset, "reset", false, "delete the data folder's content first, after asking")
+	f.BoolVar(&o.insecureBind, "insecure-bind", false, "allow addresses that other machines reach; nothing asks them for credentials")
 	addIngestFlags(cmd, &o.ingest)
+	config.MarkInvocation(f, "reset", "insecure-bind")
 	return cmd
 }
 
@@ -58,6 +64,14 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	eng, err := a.upEngine(o)
 	if err != nil {
 		return err
+	}
+	if err := o.checkAddresses(); err != nil {
+		return err
+	}
+	if o.reset {
+		if err := a.resetData(o.dataDir); err != nil {
+			return err
+		}
 	}
 	p, err := a.openPlatform(ctx, "up", eng, o.cloud)
 	if err != nil {
@@ -111,6 +125,25 @@ func (a *app) upEngine(o upOptions) (engine.Options, error) {
 			"environment %s runs on Google Cloud: up runs the system on this machine only", a.global.env)
 	}
 	return engine.Options{Kind: kind, Dir: a.proc.Path(o.dataDir), PubsubAddr: o.pubsub, BigtableAddr: o.bigtable}, nil
+}
+
+// checkAddresses keeps everything on this machine unless told otherwise: none of the APIs asks for
+// credentials here.
+func (o upOptions) checkAddresses() error {
+	if o.insecureBind {
+		return nil
+	}
+	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--admin", o.admin}, {"--pubsub", o.pubsub}, {"--bigtable", o.bigtable}} {
+		host, _, err := net.SplitHostPort(l.addr)
+		if err != nil {
+			return failf(exitUsage, "write it like 127.0.0.1:8080", "%s %q is not an address: %w", l.flag, l.addr, err)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return failf(exitUsage, "listen on 127.0.0.1, or say --insecure-bind if every machine that reaches it may read and write the data",
+				"%s %s can be reached from other machines, and up asks nobody for credentials", l.flag, l.addr)
+		}
+	}
+	return nil
 }
 
 // upReady is the line that up prints with -o json.

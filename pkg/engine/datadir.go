@@ -20,6 +20,26 @@ var ErrInUse = errors.New("data folder in use")
 // ErrNewerFormat says that a later version of the program wrote the data folder.
 var ErrNewerFormat = errors.New("data folder of a newer format")
 
+// Reset deletes what an engine keeps in a data folder, and the folder itself when nothing else is
+// in it. A folder in use, and one that no engine has marked, are refused.
+func Reset(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "FORMAT")); err != nil {
+		return fmt.Errorf("reset data folder: %s is not one: %w", dir, err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	for _, name := range []string{"topics", "cells", "sample-loaded", "run.json", "FORMAT", "LOCK"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("reset data folder: %w", err)
+		}
+	}
+	_ = os.Remove(dir) // It stays when it holds what is not ours.
+	return nil
+}
+
 // dirs are the folders below the data folder.
 type dirs struct{ topics, cells string }
 

@@ -69,7 +69,9 @@ type Engine struct {
 	// PubsubAddr and BigtableAddr are the bound or dialled addresses, empty where there is none.
 	PubsubAddr, BigtableAddr string
 
-	stops []func() error
+	topics *topiclog.Server
+	cells  *cellstore.Server
+	stops  []func() error
 }
 
 // Start starts the engine; Close ends it. Google Cloud and emulators are not asked anything yet.
@@ -144,18 +146,17 @@ func (e *Engine) startServers(ctx context.Context, opts Options) error {
 		}
 		topicDir, cellDir = dirs.topics, dirs.cells
 	}
-	topics, err := topiclog.Open(topiclog.Options{Dir: topicDir, Log: opts.Log})
-	if err != nil {
+	var err error
+	if e.topics, err = topiclog.Open(topiclog.Options{Dir: topicDir, Log: opts.Log}); err != nil {
 		return fmt.Errorf("open topic log: %w", err)
 	}
-	if e.PubsubAddr, err = e.serve(ctx, topics, opts.PubsubAddr, &e.Pubsub); err != nil {
+	if e.PubsubAddr, err = e.serve(ctx, e.topics, opts.PubsubAddr, &e.Pubsub); err != nil {
 		return fmt.Errorf("serve pub/sub: %w", err)
 	}
-	cells, err := cellstore.Open(cellstore.Options{Dir: cellDir, Log: opts.Log})
-	if err != nil {
+	if e.cells, err = cellstore.Open(cellstore.Options{Dir: cellDir, Log: opts.Log}); err != nil {
 		return fmt.Errorf("open cell store: %w", err)
 	}
-	if e.BigtableAddr, err = e.serve(ctx, cells, opts.BigtableAddr, &e.Bigtable); err != nil {
+	if e.BigtableAddr, err = e.serve(ctx, e.cells, opts.BigtableAddr, &e.Bigtable); err != nil {
 		return fmt.Errorf("serve bigtable: %w", err)
 	}
 	return nil

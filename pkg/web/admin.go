@@ -33,7 +33,9 @@ type AdminDeps struct {
 	Checks []Check
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	Now     func() time.Time
+	// Data serves /data, the state of the engine in this process.
+	Data http.Handler
+	Now  func() time.Time
 }
 
 // Admin is liveness, readiness, metrics and profiles. It belongs on a listener of its own that the
@@ -61,6 +63,9 @@ func NewAdmin(opts AdminOptions, deps AdminDeps) *Admin {
 	a.router.HandleFunc(http.MethodGet, "/readyz", a.ready)
 	if deps.Metrics != nil {
 		a.router.Handle(http.MethodGet, "/metrics", deps.Metrics)
+	}
+	if deps.Data != nil {
+		a.router.Handle(http.MethodGet, "/data", deps.Data)
 	}
 	for _, index := range []string{"/debug/pprof", "/debug/pprof/"} {
 		a.router.HandleFunc(http.MethodGet, index, func(w http.ResponseWriter, r *http.Request) {

@@ -39,6 +39,9 @@ type Options struct {
 	Project string
 	// PublishDelay is how long a single message waits for company. Default 1ms.
 	PublishDelay time.Duration
+	// PublishTimeout bounds one request of Publish with the client's own retries, and so also how
+	// long Close waits when the service cannot be reached. Default 10s.
+	PublishTimeout time.Duration
 	// Client options say where to dial; none dials Google Cloud with the default credentials.
 	Client []option.ClientOption
 }
@@ -70,6 +73,9 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	}
 	if opts.PublishDelay == 0 {
 		opts.PublishDelay = time.Millisecond
+	}
+	if opts.PublishTimeout == 0 {
+		opts.PublishTimeout = 10 * time.Second
 	}
 	client, err := pubsub.NewClient(ctx, opts.Project, opts.Client...)
 	if err != nil {
@@ -115,6 +121,7 @@ func (c *Client) publisher(topic string) *pubsub.Publisher {
 	if !ok {
 		p = c.client.Publisher(topic)
 		p.PublishSettings.DelayThreshold = c.opts.PublishDelay
+		p.PublishSettings.Timeout = c.opts.PublishTimeout
 		c.publishers[topic] = p
 	}
 	return p
@@ -123,6 +130,9 @@ func (c *Client) publisher(topic string) *pubsub.Publisher {
 // PublishBatch sends messages in one request, so the service keeps their order, and returns
 // their ids. At most MaxBatchMessages and MaxBatchBytes fit.
 func (c *Client) PublishBatch(ctx context.Context, topic string, messages []Message) ([]string, error) {
+	if len(messages) == 0 {
+		return nil, nil
+	}
 	req := &pubsubpb.PublishRequest{Topic: c.topicName(topic), Messages: make([]*pubsubpb.PubsubMessage, len(messages))}
 	for i, m := range messages {
 		req.Messages[i] = &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes}

@@ -32,9 +32,10 @@ func (o ReceiveOptions) Defaults() ReceiveOptions {
 }
 
 // Receive calls handle with each message of the subscription, many at a time, until the context
-// ends; then it waits for the calls under way, sends their acknowledgements and returns nil. A message is acknowledged when
-// handle returns true and redelivered when it returns false. Handle must settle the message
-// before it returns, because that is what bounds memory and makes the drain complete.
+// ends; then it waits for the calls under way, sends their acknowledgements and returns nil. A
+// message is acknowledged when handle returns true and redelivered when it returns false. Handle
+// must settle the message before it returns, because that is what bounds memory and makes the
+// drain complete.
 func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, handle func(context.Context, Message) bool) error {
 	opts = opts.Defaults()
 	s := c.client.Subscriber(sub)

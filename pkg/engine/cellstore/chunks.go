@@ -6,12 +6,10 @@ import (
 )
 
 const (
-	// flushBytes and flushChunks are the sizes from which a response is sent
-	// when a row is complete.
+	// flushBytes and flushChunks are the sizes from which a response is sent.
+	// It always ends with a row: Google's Go client takes no row in parts.
 	flushBytes  = 128 << 10
 	flushChunks = 2048
-	// rowFlushBytes is the size at which it is sent in the middle of a row.
-	rowFlushBytes = 1 << 20
 	// splitBytes is the largest part of a value in one chunk.
 	splitBytes = 1 << 20
 )
@@ -80,8 +78,10 @@ func (w *chunkWriter) row(key []byte, cells []cell) error {
 			slot.label[0] = c.label
 			slot.chunk.Labels = slot.label[:]
 		}
-		if err := w.value(slot, c.value, i == len(cells)-1); err != nil {
-			return err
+		slot = w.value(slot, c.value)
+		if i == len(cells)-1 {
+			slot.commit.CommitRow = true
+			slot.chunk.RowStatus = &slot.commit
 		}
 	}
 	if w.bytes >= flushBytes || len(w.res.Chunks) >= flushChunks {
@@ -90,34 +90,19 @@ func (w *chunkWriter) row(key []byte, cells []cell) error {
 	return nil
 }
 
-// value puts a cell's value into its chunk and, when it is large, further ones.
-// All but the last of them carry the size of the whole.
-func (w *chunkWriter) value(slot *chunkSlot, value []byte, last bool) error {
+// value puts a cell's value into its chunk and, when it is large, further ones,
+// of which it returns the last. All but that one carry the size of the whole.
+func (w *chunkWriter) value(slot *chunkSlot, value []byte) *chunkSlot {
+	const overhead = 16 // bytes per chunk, about
 	size := len(value)
+	w.bytes += size + overhead
 	for len(value) > splitBytes {
 		slot.chunk.Value, slot.chunk.ValueSize = value[:splitBytes], int32(size)
 		value = value[splitBytes:]
-		if err := w.grown(splitBytes); err != nil {
-			return err
-		}
 		slot = w.next()
 	}
 	slot.chunk.Value = value
-	if last {
-		slot.commit.CommitRow = true
-		slot.chunk.RowStatus = &slot.commit
-		w.bytes += len(value)
-		return nil
-	}
-	return w.grown(len(value))
-}
-
-func (w *chunkWriter) grown(n int) error {
-	w.bytes += n + 16
-	if w.bytes >= rowFlushBytes || len(w.res.Chunks) >= 2*flushChunks {
-		return w.flush()
-	}
-	return nil
+	return slot
 }
 
 // flush sends the chunks collected so far, if any.

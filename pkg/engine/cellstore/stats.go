@@ -3,9 +3,12 @@ package cellstore
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
 	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Stats describes a store at one moment.
@@ -84,9 +87,12 @@ func tableStats(db *database, sc *schema) (t TableStats, err error) {
 	return t, it.Error()
 }
 
-// SampleRowKeys returns the table's split keys, the row keys at which its larger
-// files begin and, last, an empty key that stands for the end of the table.
+// SampleRowKeys returns the table's split keys, row keys that divide its files
+// into parts of similar size and, last, an empty key: the end of the table.
 func (d *dataService) SampleRowKeys(req *bigtablepb.SampleRowKeysRequest, stream bigtablepb.Bigtable_SampleRowKeysServer) error {
+	if req.GetMaterializedViewName() != "" {
+		return status.Error(codes.Unimplemented, "materialized views are not implemented")
+	}
 	name, err := tableName(req)
 	if err != nil {
 		return err
@@ -102,34 +108,54 @@ func (d *dataService) SampleRowKeys(req *bigtablepb.SampleRowKeysRequest, stream
 	defer db.release()
 	lower := appendTablePrefix(nil, sc.id)
 	upper := upperBound(bytes.Clone(lower))
-	keys := [][]byte{}
-	keys = append(keys, sc.splits...)
-	levels, err := db.SSTables()
+	keys, err := fileKeys(db, lower)
 	if err != nil {
-		return readFailed(err)
+		return err
 	}
-	for _, level := range levels {
-		for _, file := range level {
-			key := file.Smallest.UserKey
-			if n := splitKey(key); file.Size >= countBytes && bytes.HasPrefix(key, lower) && n < len(key) {
-				keys = append(keys, rowOf(nil, key[:n]))
-			}
-		}
-	}
-	for _, key := range append(sortedSplits(keys), nil) {
+	for _, key := range append(sortedSplits(append(keys, sc.splits...)), nil) {
 		end := upper
 		if key != nil {
 			end = appendEscapedOpen(appendTablePrefix(nil, sc.id), key)
 		}
-		var offset uint64
-		if !bytes.Equal(lower, end) {
-			if offset, err = db.EstimateDiskUsage(lower, end); err != nil {
-				return readFailed(err)
-			}
+		offset, err := db.EstimateDiskUsage(lower, end)
+		if err != nil {
+			return readFailed(err)
 		}
 		if err := stream.Send(&bigtablepb.SampleRowKeysResponse{RowKey: key, OffsetBytes: int64(offset)}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fileKeys returns row keys at which files of a table begin, at most about a
+// hundred and far enough apart to be worth a scan of their own.
+func fileKeys(db *database, tablePrefix []byte) ([][]byte, error) {
+	levels, err := db.SSTables()
+	if err != nil {
+		return nil, readFailed(err)
+	}
+	var files []pebble.SSTableInfo
+	var total uint64
+	for _, level := range levels {
+		for _, file := range level {
+			if key := file.Smallest.UserKey; bytes.HasPrefix(key, tablePrefix) && splitKey(key) < len(key) {
+				files = append(files, file)
+				total += file.Size
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b pebble.SSTableInfo) int {
+		return bytes.Compare(a.Smallest.UserKey, b.Smallest.UserKey)
+	})
+	var keys [][]byte
+	var part uint64
+	for _, file := range files {
+		if part += file.Size; part >= max(countBytes, total/100) {
+			part = 0
+			key := file.Smallest.UserKey
+			keys = append(keys, rowOf(nil, key[:splitKey(key)]))
+		}
+	}
+	return keys, nil
 }

@@ -234,3 +234,94 @@ func TestStats(t *testing.T) {
 	f.ack(subA, msgs[2])
 	check(0, 0, time.Time{})
 }
+
+// TestRetainedSegmentsStay: what a seek may bring back is not deleted with its
+// segment, down to the last message.
+func TestRetainedSegmentsStay(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := open(t, Options{Dir: t.TempDir(), Now: c.Now, SegmentBytes: 4 << 10})
+	f.topic(topicA)
+	f.subscribe(&pubsubpb.Subscription{Name: subA, Topic: topicA, RetainAckedMessages: true, MessageRetentionDuration: durationpb.New(time.Hour)})
+	var times []time.Time
+	for i := range 10 {
+		times = append(times, c.Now())
+		f.publish(topicA, fmt.Sprint(i, strings.Repeat("x", 3000)))
+		c.advance(time.Minute)
+	}
+	f.ack(subA, f.pull(subA)...)
+	for _, i := range []int{9, 4, 0} {
+		f.sweep()
+		f = f.reopen()
+		seekTo(f, subA, times[i])
+		msgs := f.pull(subA)
+		if len(msgs) != 10-i {
+			t.Fatalf("a seek to message %d replays %d", i, len(msgs))
+		}
+		f.ack(subA, msgs...)
+	}
+	c.advance(55*time.Minute - time.Second) // messages 0 to 4 are past it
+	f.sweep()
+	if n := f.Stats().Topics[0].Segments; n != 5 {
+		t.Errorf("%d segments after the retention of half of them", n)
+	}
+}
+
+// TestExpiredMessagesAreSkipped does not wait for the sweep.
+func TestExpiredMessagesAreSkipped(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := open(t, Options{Now: c.Now}).alpha()
+	f.publish(topicA, "given back", "never seen")
+	res, err := f.sub.Pull(f.ctx, &pubsubpb.PullRequest{Subscription: subA, MaxMessages: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.nack(subA, res.GetReceivedMessages()...)
+	c.advance(defaultRetention + time.Second)
+	f.publish(topicA, "new")
+	if got := datas(f.pull(subA)); !equal(got, []string{"new"}) {
+		t.Errorf("after the retention: %v", got)
+	}
+	if st := f.subs[subA].stats(); st.BacklogMessages != 1 {
+		t.Errorf("backlog %+v", st)
+	}
+}
+
+// TestSeekDuringDeadLettering moves the subscription while a message is on its
+// way to the dead-letter topic: the seek wins.
+func TestSeekDuringDeadLettering(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := open(t, Options{Now: c.Now})
+	f.topic(topicA)
+	f.topic(topicB)
+	f.subscribe(&pubsubpb.Subscription{Name: subA, Topic: topicA, RetainAckedMessages: true, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{DeadLetterTopic: topicB, MaxDeliveryAttempts: 5}})
+	started, seeked := make(chan bool), make(chan bool)
+	sub := f.subs[subA]
+	forward := sub.forward
+	sub.forward = func(topic string, letters []deadLetter) error {
+		started <- true
+		<-seeked
+		return forward(topic, letters)
+	}
+	f.publish(topicA, "one", "two")
+	msgs := f.pull(subA)
+	f.ack(subA, msgs[1])
+	for range 4 {
+		f.nack(subA, msgs[0])
+		msgs = f.pull(subA)
+	}
+	f.nack(subA, msgs[0])
+	<-started
+	seekTo(f, subA, c.Now())
+	seeked <- true
+	until(t, "the forwarding", func() bool {
+		sub.mu.Lock()
+		defer sub.mu.Unlock()
+		return !sub.forwarding
+	})
+	if got := f.pull(subA); !equal(datas(got), []string{"one", "two"}) || got[0].GetDeliveryAttempt() != 1 {
+		t.Errorf("after the seek: %v", got)
+	}
+}

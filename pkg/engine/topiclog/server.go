@@ -63,7 +63,7 @@ func Open(opts Options) (*Server, error) {
 	if opts.Dir == "" {
 		return openOn(newMemStorage(), opts, nil)
 	}
-	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of the log: %w", err)
 	}
 	lock, err := lockDir(opts.Dir)
@@ -230,7 +230,7 @@ func (s *Server) settle(sub *subscription) {
 	defer s.life.RUnlock()
 	if err := s.flush(sub, false); err != nil {
 		s.opts.Log.Warn("write acknowledgements", "subscription", sub.name, "error", err)
-		sub.onDirty()
+		time.AfterFunc(s.opts.SyncInterval, func() { s.settle(sub) })
 	}
 	sub.mu.Lock()
 	t := sub.topic

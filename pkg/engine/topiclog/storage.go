@@ -95,10 +95,10 @@ func (d diskStorage) open(name string) (file, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
 		return nil, err
 	}
-	f, err = os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err = os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (d diskStorage) remove(name string) error { return os.RemoveAll(d.path(name
 
 func (d diskStorage) replace(name string, data []byte, durable bool) error {
 	p := d.path(name)
-	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
 		return err
 	}
 	tmp := p + ".tmp"
@@ -158,7 +158,7 @@ func (d diskStorage) replace(name string, data []byte, durable bool) error {
 }
 
 func writeFile(p string, data []byte, durable bool) error {
-	f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -152,9 +152,8 @@ func (sh *shard) commit(b *batch) {
 func (sh *shard) noteOutcome(failed error, rows int) {
 	r := sh.route
 	switch {
-	case failed == nil:
+	case failed == nil, errors.Is(failed, store.ErrPoison): // Refusing a row is an answer too.
 		r.setCommitErr(nil)
-	case errors.Is(failed, store.ErrPoison):
 	default:
 		r.setCommitErr(fmt.Errorf("commit: %w", failed))
 		r.observed.platformError(stageCommit)

@@ -188,6 +188,9 @@ func (r *route) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			err = errors.New("the source ended")
+		}
 		r.setReceiveErr(fmt.Errorf("receive: %w", err))
 		r.deps.Log.Error("receive ended", "dataset", r.ds.Name, "subscription", r.ds.Subscription(), "error", err, "retry_in", backoff)
 		r.observed.platformError("receive")

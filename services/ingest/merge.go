@@ -1,6 +1,11 @@
 package ingest
 
-import "github.com/latamctl/latamctl/pkg/dataset"
+import (
+	"errors"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+)
 
 // batch gathers records by key: one row of a request must not be written twice, and only the
 // newest record of a key counts.
@@ -16,8 +21,16 @@ type winner struct {
 	losers []*item
 }
 
+// errNewerRefused gives a record back whose batch held a newer one of its key that was refused.
+var errNewerRefused = errors.New("a newer record of the key was refused")
+
+// tell passes the outcome on. A refusal is the winner's own: the older records were not tried, so
+// they come again instead of following it to the dead letters.
 func (w *winner) tell(err error) {
 	w.item.done <- err
+	if errors.Is(err, store.ErrPoison) {
+		err = errNewerRefused
+	}
 	for _, it := range w.losers {
 		it.done <- err
 	}

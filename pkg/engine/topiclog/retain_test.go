@@ -315,13 +315,17 @@ func TestSeekDuringDeadLettering(t *testing.T) {
 	f.nack(subA, msgs[0])
 	<-started
 	seekTo(f, subA, c.Now())
+	got := f.pull(subA)
 	seeked <- true
 	until(t, "the forwarding", func() bool {
 		sub.mu.Lock()
 		defer sub.mu.Unlock()
 		return !sub.forwarding
 	})
-	if got := f.pull(subA); !equal(datas(got), []string{"one", "two"}) || got[0].GetDeliveryAttempt() != 1 {
+	if !equal(datas(got), []string{"one", "two"}) || got[0].GetDeliveryAttempt() != 1 {
 		t.Errorf("after the seek: %v", got)
+	}
+	if st := sub.stats(); st.BacklogMessages != 2 || st.Outstanding != 2 {
+		t.Errorf("after the forwarding: %+v", st)
 	}
 }

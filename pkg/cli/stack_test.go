@@ -122,7 +122,13 @@ var freePorts = []string{"--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--p
 // startUp starts up on free ports and waits until it is ready.
 func startUp(t *testing.T, dir string, args ...string) (*program, ready) {
 	t.Helper()
-	p := start(t, dir, nil, append(append([]string{"up", "-o", "json"}, freePorts...), args...)...)
+	return startUpWith(t, dir, nil, args...)
+}
+
+// startUpWith is startUp with extra environment variables.
+func startUpWith(t *testing.T, dir string, env []string, args ...string) (*program, ready) {
+	t.Helper()
+	p := start(t, dir, env, append(append([]string{"up", "-o", "json"}, freePorts...), args...)...)
 	var r ready
 	select {
 	case line := <-p.stdout.out:

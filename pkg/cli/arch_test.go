@@ -24,6 +24,8 @@ var levels = map[string]int{
 	"pkg/store":  1,
 	"pkg/web":    1,
 	"pkg/engine": 1,
+	// Only tests import it.
+	"pkg/testkit": 1,
 
 	"pkg/verify":      2,
 	"services/ingest": 2,
@@ -42,6 +44,7 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},
 	{"github.com/goccy/go-yaml", "pkg/dataset", "pkg/dataset"},
 	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
+	{module + "pkg/testkit", "pkg/testkit", "it in tests only"},
 }
 
 type listed struct {

@@ -37,8 +37,8 @@ func (l *latencies) report(b *testing.B) {
 // benchBatch is a MutateRows request of n rows with three cells.
 func benchBatch(first, n int) *bigtablepb.MutateRowsRequest {
 	req := &bigtablepb.MutateRowsRequest{TableName: tableNamed("bench")}
+	value := fmt.Sprintf("value %094d", first)
 	for i := first; i < first+n; i++ {
-		value := fmt.Sprintf("value %098d", i)
 		req.Entries = append(req.Entries, &bigtablepb.MutateRowsRequest_Entry{
 			RowKey: fmt.Appendf(nil, "row#%010d", i*7919%1_000_000_007),
 			Mutations: []*bigtablepb.Mutation{

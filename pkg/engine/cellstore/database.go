@@ -71,7 +71,7 @@ func pebbleOptions(o Options, guard *guardFS) *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		WALBytesPerSync:             512 << 10,
 		MaxOpenFiles:                256,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       60,
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },

@@ -251,3 +251,18 @@ func TestReportDescribesTheFirstViolationsOnly(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", r, want)
 	}
 }
+
+func TestReportsAddUp(t *testing.T) {
+	t.Parallel()
+	a := testkit.Report{
+		Published: 1, Acked: 2, Rows: 3, Delivered: 4, UnansweredKept: 5, DeadOK: 6, Redelivered: 7, Lost: 8, DuplicateRows: 9,
+		ExtraCells: 10, WrongPayload: 11, Foreign: 12, DeadHealthy: 13, WrongReason: 14, RepeatedIDs: 15, Violations: []string{"a"},
+	}
+	want := testkit.Report{
+		Published: 2, Acked: 4, Rows: 6, Delivered: 8, UnansweredKept: 10, DeadOK: 12, Redelivered: 14, Lost: 16, DuplicateRows: 18,
+		ExtraCells: 20, WrongPayload: 22, Foreign: 24, DeadHealthy: 26, WrongReason: 28, RepeatedIDs: 30, Violations: []string{"a", "a"},
+	}
+	if diff := cmp.Diff(want, a.Plus(a)); diff != "" {
+		t.Error(diff)
+	}
+}

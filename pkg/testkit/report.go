@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -51,6 +52,35 @@ func (r *Report) violate(figure *int, format string, args ...any) {
 	if len(r.Violations) < maxViolations {
 		r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
 	}
+}
+
+// Plus returns the sum of two reports.
+func (r Report) Plus(o Report) Report {
+	sum := r
+	for _, f := range []struct {
+		to  *int
+		add int
+	}{
+		{&sum.Published, o.Published},
+		{&sum.Acked, o.Acked},
+		{&sum.Rows, o.Rows},
+		{&sum.Delivered, o.Delivered},
+		{&sum.UnansweredKept, o.UnansweredKept},
+		{&sum.DeadOK, o.DeadOK},
+		{&sum.Redelivered, o.Redelivered},
+		{&sum.Lost, o.Lost},
+		{&sum.DuplicateRows, o.DuplicateRows},
+		{&sum.ExtraCells, o.ExtraCells},
+		{&sum.WrongPayload, o.WrongPayload},
+		{&sum.Foreign, o.Foreign},
+		{&sum.DeadHealthy, o.DeadHealthy},
+		{&sum.WrongReason, o.WrongReason},
+		{&sum.RepeatedIDs, o.RepeatedIDs},
+	} {
+		*f.to += f.add
+	}
+	sum.Violations = slices.Concat(r.Violations, o.Violations)
+	return sum
 }
 
 // OK tells whether nothing is there that must not be.

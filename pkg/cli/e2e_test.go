@@ -253,10 +253,10 @@ func TestTerminatedUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	f := loadFlights(t)
 	dir := t.TempDir()
-	up, r := startUp(t, dir, "--no-sample")
+	up, _ := startUp(t, dir, "--no-sample")
 	run(t, dir, nil, "publish", "flights", "-f", f.file)
 	up.terminate() // Most of the records are still on their way.
-	_, r = startUp(t, dir, "--no-sample")
+	_, r := startUp(t, dir, "--no-sample")
 	eventually(t, 90e9, func() (bool, string) {
 		rows := walk(t, r.API, "flights", url.Values{})
 		return len(rows) == len(f.last), fmt.Sprintf("%d of %d rows", len(rows), len(f.last))

@@ -123,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	err := s.drain(context.WithoutCancel(ctx), served)
-	<-served
+	<-served //nolint:errcheck // It always says that the server was closed, on purpose.
 	return err
 }
 

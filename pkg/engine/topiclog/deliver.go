@@ -14,7 +14,7 @@ import (
 const scanBudget = 4096
 
 // join adds a consumer, among which deliveries are shared.
-func (s *subscription) join(c *consumer) {
+func (s *subscription) join(*consumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.consumers++

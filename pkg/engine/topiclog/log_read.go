@@ -94,7 +94,7 @@ func (l *messageLog) seek(r *logReader, seq uint64) error {
 	}
 	r.win.limit = r.seg.size
 	for r.seq < seq {
-		if _, err := r.skip(); err != nil {
+		if err := r.skip(); err != nil {
 			return err
 		}
 	}
@@ -108,14 +108,14 @@ func (r *logReader) place(s *segment, p indexPoint) {
 	r.seq, r.off = p.seq, p.off
 }
 
-// skip steps over one record and returns its header.
-func (r *logReader) skip() (header, error) {
+// skip steps over one record.
+func (r *logReader) skip() error {
 	h, err := r.peek()
 	if err != nil {
-		return h, err
+		return err
 	}
 	r.seq, r.off = r.seq+1, r.off+headerBytes+int64(h.length)
-	return h, nil
+	return nil
 }
 
 func (r *logReader) peek() (header, error) {
@@ -149,7 +149,7 @@ func (l *messageLog) seqAt(t int64) (uint64, error) {
 		if h.time >= t {
 			return r.seq, nil
 		}
-		if _, err := r.skip(); err != nil {
+		if err := r.skip(); err != nil {
 			return 0, err
 		}
 	}

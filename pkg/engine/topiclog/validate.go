@@ -159,7 +159,7 @@ func checkMessages(msgs []*pubsubpb.PubsubMessage) error {
 // checkMessage returns the size of a message that is within the limits.
 func checkMessage(m *pubsubpb.PubsubMessage) (int, error) {
 	if len(m.GetData()) == 0 && len(m.GetAttributes()) == 0 {
-		return 0, fmt.Errorf("Some messages in the batch are empty: each must have data or an attribute")
+		return 0, fmt.Errorf("some messages in the batch are empty: each must have data or an attribute")
 	}
 	if n := len(m.GetAttributes()); n > maxAttributes {
 		return 0, fmt.Errorf("it has %d attributes, the limit is %d", n, maxAttributes)

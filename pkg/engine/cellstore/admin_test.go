@@ -137,8 +137,12 @@ func TestDeletionProtection(t *testing.T) {
 			t.Errorf("UpdateTable %s: %v", path, err)
 		}
 	}
+	held := e.s.tables[tableNamed("t")]
 	if err := adm.DeleteTable(ctx, "t"); err != nil {
 		t.Errorf("DeleteTable: %v", err)
+	}
+	if held.schema.Load() != nil {
+		t.Error("a request that waits for the deleted table could still write to it")
 	}
 	if err := adm.DeleteTable(ctx, "t"); status.Code(err) != codes.NotFound {
 		t.Errorf("DeleteTable again: %v", err)

@@ -124,6 +124,9 @@ func TestGarbageCollection(t *testing.T) {
 	collected(5)
 	collected(0)
 	want(2)
+	if sc := e.s.tables[tableNamed("t")].schema.Load(); sc.dropped {
+		t.Error("the dropped family is collected but not forgotten")
+	}
 }
 
 // A column with very many old versions is stepped over on read and collected by

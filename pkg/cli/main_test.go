@@ -3,6 +3,7 @@ package cli_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -37,10 +38,29 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"await": await,
+			"await":        await,
+			"await-output": awaitOutput,
 		},
 		RequireExplicitExec: true,
 	})
+}
+
+// awaitOutput repeats a command until its output matches: await-output REGEXP COMMAND [ARG]...
+func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await-output REGEXP COMMAND [ARG]...")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		_ = ts.Exec(args[1], args[2:]...) // Until it is ready it may fail.
+		out := ts.ReadFile("stdout")
+		if pattern.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no output like %s within 30s, the last was:\n%s", args[0], out)
+		}
+	}
 }
 
 // await waits until a file exists: await FILE.

@@ -76,7 +76,7 @@ func (a *app) runPublish(ctx context.Context, name string, o publishOptions) err
 	run := &publishRun{app: a, ds: ds, opts: o, client: client, started: a.proc.Now()}
 	err = run.all(ctx, records)
 	run.progressEnd()
-	return errors.Join(a.publishReport(run), run.fault(err))
+	return errors.Join(a.publishReport(run), run.fault(ctx, err))
 }
 
 // openBus dials Pub/Sub for a command.
@@ -239,13 +239,13 @@ func (r *publishRun) perSecond() float64 {
 }
 
 // fault says how to go on after an error, and turns refused records into a failure.
-func (r *publishRun) fault(err error) error {
+func (r *publishRun) fault(ctx context.Context, err error) error {
 	switch {
 	case err != nil && r.safe > 0:
 		hint := fmt.Sprintf("the first %d records are safe; go on with --skip %d", r.safe, r.safe)
-		return fail(exitCode(context.Background(), err), hint, fmt.Errorf("publish to %s: %w", r.ds.Name, err))
+		return fail(exitCode(ctx, err), hint, fmt.Errorf("publish to %s: %w", r.ds.Name, err))
 	case err != nil:
-		return fail(exitCode(context.Background(), err), "", fmt.Errorf("publish to %s: %w", r.ds.Name, err))
+		return fail(exitCode(ctx, err), "", fmt.Errorf("publish to %s: %w", r.ds.Name, err))
 	case r.refused > 0:
 		return failf(exitFailed, "correct them, or publish without --check to have them dead-lettered", "%d of %d records refused", r.refused, r.read-r.opts.skip)
 	}

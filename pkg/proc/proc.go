@@ -113,8 +113,8 @@ func (p *Process) NotifyStop(ctx context.Context, exitCode int) (context.Context
 	done := make(chan struct{})
 	go func() {
 		select {
-		case sig := <-signals:
-			cancel(fmt.Errorf("%w by %s", ErrInterrupted, sig))
+		case <-signals:
+			cancel(ErrInterrupted)
 		case <-done:
 			return
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +53,7 @@ const (
 
 func (a *app) runDoctor(ctx context.Context, o doctorOptions) error {
 	findings := []finding{a.checkDeclaration(), a.checkSettings(), a.checkDataDir(o.dataDir)}
-	_, running := a.findStack(o.dataDir)
+	_, running := a.liveStack(ctx, o.dataDir)
 	for _, name := range []string{"http", "admin", "pubsub", "bigtable"} {
 		findings = append(findings, checkPort(ctx, name, *o.addresses[name], running == nil))
 	}
@@ -127,8 +126,6 @@ func (a *app) checkDataDir(dir string) finding {
 	return f
 }
 
-const probeTimeout = 2 * time.Second
-
 // checkPort tells whether an address can be listened on.
 func checkPort(ctx context.Context, name, addr string, running bool) finding {
 	f := finding{Check: "address --" + name, Status: statusPass, Seen: addr + " is free"}
@@ -148,12 +145,9 @@ func checkPort(ctx context.Context, name, addr string, running bool) finding {
 // checkReachable tells whether something answers at an emulator's address.
 func checkReachable(ctx context.Context, name, addr string) finding {
 	f := finding{Check: "emulator " + name, Status: statusPass, Seen: addr + " answers"}
-	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", addr)
-	if err != nil {
+	if err := listening(ctx, addr); err != nil {
 		f.Status, f.Seen, f.Fix = statusFail, err.Error(), "start the emulator, or unset "+name
-		return f
 	}
-	_ = conn.Close()
 	return f
 }
 

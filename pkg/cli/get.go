@@ -88,7 +88,7 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Add(key, value)
 	}
-	base, err := a.apiURL(o.url, o.dataDir)
+	base, err := a.apiURL(ctx, o.url, o.dataDir)
 	if err != nil {
 		return err
 	}
@@ -117,14 +117,14 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 }
 
 // apiURL is the base of the API: the flag's, or the running stack's.
-func (a *app) apiURL(flag, dataDir string) (string, error) {
+func (a *app) apiURL(ctx context.Context, flag, dataDir string) (string, error) {
 	if flag != "" {
 		if u, err := url.Parse(flag); err != nil || u.Scheme == "" || u.Host == "" {
 			return "", failf(exitUsage, "write it like https://api.example.com", "%q is not a URL", flag)
 		}
 		return strings.TrimRight(flag, "/"), nil
 	}
-	s, err := a.findStack(dataDir)
+	s, err := a.liveStack(ctx, dataDir)
 	if err != nil {
 		return "", err
 	}

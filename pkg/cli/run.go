@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/latamctl/latamctl/pkg/engine"
 )
@@ -59,19 +63,58 @@ func (a *app) findStack(dir string) (runningStack, error) {
 }
 
 // clientEngine is the engine that a command of a user dials: the cloud, the emulators, or the
-// running stack of the data folder.
-func (a *app) clientEngine(dataDir string, needPubsub, needBigtable bool) (engine.Options, *runningStack, error) {
+// running stack of the data folder. What does not listen is said at once, because Google's clients
+// would try for a minute.
+func (a *app) clientEngine(ctx context.Context, dataDir string, needPubsub, needBigtable bool) (engine.Options, *runningStack, error) {
 	kind, err := a.engineKind()
 	if err != nil {
 		return engine.Options{}, nil, err
 	}
-	if kind == engine.GCP || kind == engine.Emulator {
-		opts, err := a.serviceEngine(needPubsub, needBigtable)
-		return opts, nil, err
+	if kind == engine.GCP {
+		return engine.Options{Kind: kind}, nil, nil
 	}
-	s, err := a.findStack(dataDir)
+	var stack *runningStack
+	opts := engine.Options{Kind: engine.Emulator}
+	if kind == engine.Emulator {
+		opts, err = a.serviceEngine(needPubsub, needBigtable)
+	} else if stack, err = a.liveStack(ctx, dataDir); err == nil {
+		opts.PubsubAddr, opts.BigtableAddr = stack.Pubsub, stack.Bigtable
+	}
 	if err != nil {
 		return engine.Options{}, nil, err
 	}
-	return engine.Options{Kind: engine.Emulator, PubsubAddr: s.Pubsub, BigtableAddr: s.Bigtable}, &s, nil
+	for _, side := range []struct {
+		need bool
+		addr string
+	}{{needPubsub, opts.PubsubAddr}, {needBigtable, opts.BigtableAddr}} {
+		if side.need {
+			if err := listening(ctx, side.addr); err != nil {
+				return engine.Options{}, nil, fail(exitUnavailable, "start the emulator, or unset its variable to use a running latamctl up", err)
+			}
+		}
+	}
+	return opts, stack, nil
+}
+
+// liveStack is findStack for a stack that answers; one that was killed leaves its note behind.
+func (a *app) liveStack(ctx context.Context, dir string) (*runningStack, error) {
+	s, err := a.findStack(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := listening(ctx, strings.TrimPrefix(s.API, "http://")); err != nil {
+		return nil, failf(exitUnavailable, "start it again with latamctl up", "the stack of %s (process %d) has ended without its drain: %w", dir, s.PID, err)
+	}
+	return &s, nil
+}
+
+const listeningTimeout = 2 * time.Second
+
+// listening returns nil when something accepts connections at the address.
+func listening(ctx context.Context, addr string) error {
+	conn, err := (&net.Dialer{Timeout: listeningTimeout}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("nothing listens on %s: %w", addr, err)
+	}
+	return conn.Close()
 }

@@ -80,14 +80,14 @@ func (a *app) verifyTarget(ctx context.Context, o verifyOptions) (*platform, str
 	if kind != engine.Embedded && kind != engine.Memory && o.url == "" {
 		return nil, "", failf(exitUsage, "name the API with --url", "engine %s: no API is known", kind)
 	}
-	eng, stack, err := a.clientEngine(o.dataDir, true, true)
+	eng, stack, err := a.clientEngine(ctx, o.dataDir, true, true)
 	if err != nil {
 		return nil, "", err
 	}
 	if stack != nil {
 		o.cloud.project, o.cloud.instance = stack.Project, stack.Instance
 	}
-	base, err := a.apiURL(o.url, o.dataDir)
+	base, err := a.apiURL(ctx, o.url, o.dataDir)
 	if err != nil {
 		return nil, "", err
 	}

@@ -488,9 +488,10 @@ func testOutstanding(t *testing.T, b *bench) {
 		if nth == limit {
 			close(full)
 		}
-		if nth <= limit { // The first ones hold their places until all are taken.
+		if nth <= limit { // The first ones hold their places, so that one too many would show.
 			select {
 			case <-full:
+				<-time.After(200 * time.Millisecond)
 			case <-ctx.Done():
 			}
 		}

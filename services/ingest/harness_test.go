@@ -235,10 +235,19 @@ type harness struct {
 func inBubble(t *testing.T, run func(t *testing.T, h *harness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		run(t, &harness{
+		h := &harness{
 			t: t, source: &fakeSource{queue: make(chan delivery, 1000)},
 			sink: &fakeSink{stored: map[string]dataset.Row{}}, dead: &fakeDeadLetters{}, log: &bytes.Buffer{},
+		}
+		// A test that fails midway leaves calls at the gates, which the bubble would report instead of the failure.
+		t.Cleanup(func() {
+			for _, gate := range []chan struct{}{h.sink.gate, h.dead.gate} {
+				if gate != nil {
+					close(gate)
+				}
+			}
 		})
+		run(t, h)
 	})
 }
 

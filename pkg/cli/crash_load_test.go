@@ -106,10 +106,29 @@ func (l *crashLoad) run() {
 	l.work(func() { l.publish(crashTopic, l.messages, m.batch(), patience(m.rng)) })
 	w := &rowSource{rng: l.random(4)}
 	l.work(func() { l.put(w) })
-	l.receive(crashSub, func(m bus.Message) {
-		l.deliveries = append(l.deliveries, testkit.Delivery{ID: m.ID, Payload: string(m.Data)})
-	})
+	hold := l.random(5)
+	l.receive(crashSub, func(m bus.Message) bool { return l.handle(m, hold) })
 }
+
+// handle works on a message for a moment. A kill meanwhile counts as one of the subscriber too, which
+// forgets the message: only its redelivery can bring it back.
+func (l *crashLoad) handle(m bus.Message, rng *rand.Rand) bool {
+	l.mu.Lock()
+	d := time.Duration(max(0, rng.Int64N(int64(2*holdMessage))-int64(holdMessage)))
+	l.mu.Unlock()
+	_, alive := l.stack.current()
+	time.Sleep(d) // It is the work.
+	if _, now := l.stack.current(); now != alive {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deliveries = append(l.deliveries, testkit.Delivery{ID: m.ID, Payload: string(m.Data)})
+	return true
+}
+
+// holdMessage is how long at most the subscriber works on a message; half of them take no time.
+const holdMessage = 400 * time.Millisecond
 
 func (l *crashLoad) random(worker uint64) *rand.Rand { return rand.New(rand.NewPCG(l.seed, worker)) }
 
@@ -198,8 +217,8 @@ func (l *crashLoad) put(w *rowSource) {
 	w.written(taken)
 }
 
-// receive gives each message of a subscription to note, under the lock, until the test ends.
-func (l *crashLoad) receive(subscription string, note func(bus.Message)) {
+// receive gives each message of a subscription to handle until the test ends.
+func (l *crashLoad) receive(subscription string, handle func(bus.Message) bool) {
 	ctx, cancel := context.WithCancel(l.t.Context())
 	ended := make(chan struct{})
 	l.t.Cleanup(func() {
@@ -208,12 +227,7 @@ func (l *crashLoad) receive(subscription string, note func(bus.Message)) {
 	})
 	go func() {
 		defer close(ended)
-		err := l.bus.Receive(ctx, subscription, bus.ReceiveOptions{}, func(_ context.Context, m bus.Message) bool {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			note(m)
-			return true
-		})
+		err := l.bus.Receive(ctx, subscription, bus.ReceiveOptions{}, func(_ context.Context, m bus.Message) bool { return handle(m) })
 		if ctx.Err() == nil {
 			l.t.Errorf("the client gave up on subscription %s: %v", subscription, err)
 		}
@@ -222,10 +236,13 @@ func (l *crashLoad) receive(subscription string, note func(bus.Message)) {
 
 // receiveLetters begins to read the dead letters.
 func (l *crashLoad) receiveLetters() {
-	l.receive(flightsLetter, func(m bus.Message) {
+	l.receive(flightsLetter, func(m bus.Message) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.letters = append(l.letters, testkit.Letter{
 			MessageID: m.Attributes[bus.AttrMessageID], Reason: m.Attributes[bus.AttrReason], Payload: string(m.Data),
 		})
+		return true
 	})
 }
 
@@ -240,18 +257,27 @@ func (l *crashLoad) received() ([]testkit.Delivery, []testkit.Letter) {
 // that the declaration refuses.
 type flightSource struct {
 	worker, last int
+	burst        int // large batches that are still to come
 	rng          *rand.Rand
 	sent         []testkit.Attempt
 }
 
 const (
 	flightsBatch    = 40
+	flightsBurst    = 300 // one in so many batches begins a burst, which leaves a backlog to the next kill
 	flightsRepeated = 20  // one in so many repeats a record sent before
 	flightsPoison   = 100 // one in so many is refused
 )
 
 func (f *flightSource) batch() []testkit.Attempt {
-	attempts := make([]testkit.Attempt, 1+f.rng.IntN(flightsBatch))
+	size := 1 + f.rng.IntN(flightsBatch)
+	if f.burst > 0 {
+		f.burst--
+		size = bus.MaxBatchMessages
+	} else if f.rng.IntN(flightsBurst) == 0 {
+		f.burst = 8
+	}
+	attempts := make([]testkit.Attempt, size)
 	for i := range attempts {
 		switch {
 		case f.rng.IntN(flightsPoison) == 0:

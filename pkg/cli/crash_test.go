@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +67,35 @@ func TestCrashUnderLoadLosesNothing(t *testing.T) {
 	t.Logf("crash: %s kills=%d kills_starting=%d seed=%d restarts: %s", total, s.kills, s.killsStarting, seed, s.restartTimes())
 }
 
+// TestCrashOnFirstStart kills the program while it lays out a new data folder. Whatever it left
+// there, the next start works.
+func TestCrashOnFirstStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts the program 40 times")
+	}
+	t.Parallel()
+	seed := fromEnv(t, crashSeedVar, rand.Uint64())
+	t.Logf("%s=%d", crashSeedVar, seed)
+	s, rng := newCrashStack(t), rand.New(rand.NewPCG(seed, 0))
+	up := s.spawn()
+	s.awaitReady(up)
+	s.kill(up)
+	for folder := range 13 {
+		s.data = fmt.Sprintf("data-%d", folder)
+		for range 2 {
+			up := s.spawn()
+			s.letWork(up, time.Duration(rng.Int64N(int64(s.restarts[0]))))
+			s.kill(up)
+		}
+		up := s.spawn()
+		s.awaitReady(up)
+		if rows := walk(t, s.now.API, "flights", url.Values{}); len(rows) > 0 {
+			t.Errorf("a new stack serves %d rows", len(rows))
+		}
+		s.kill(up)
+	}
+}
+
 func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)
@@ -84,8 +114,9 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 type crashStack struct {
 	t *testing.T
 	// dir holds the data, the ledgers and the log; it stays when the test fails.
-	dir string
-	log *os.File
+	dir  string
+	data string // within dir
+	log  *os.File
 
 	kills, killsStarting int
 	restarts             []time.Duration
@@ -122,12 +153,12 @@ func newCrashStack(t *testing.T) *crashStack {
 		text, _ := os.ReadFile(log.Name())
 		t.Logf("the data, the ledgers and up.log stay in %s, whose log ends\n%s", dir, tail(string(text)))
 	})
-	return &crashStack{t: t, dir: dir, log: log, live: make(chan struct{})}
+	return &crashStack{t: t, dir: dir, data: "data", log: log, live: make(chan struct{})}
 }
 
 func (s *crashStack) spawn() *crashChild {
 	s.t.Helper()
-	args := append([]string{"up", "-o", "json", "--no-sample", "--data-dir", filepath.Join(s.dir, "data")}, freePorts...)
+	args := append([]string{"up", "-o", "json", "--no-sample", "--data-dir", filepath.Join(s.dir, s.data)}, freePorts...)
 	c := &crashChild{stdout: &lines{out: make(chan string, 10)}, ended: make(chan struct{}), began: time.Now()}
 	c.cmd = command(context.WithoutCancel(s.t.Context()), s.t, s.dir, nil, args...)
 	c.cmd.Stdout, c.cmd.Stderr = c.stdout, s.log
@@ -222,9 +253,7 @@ func (s *crashStack) kill(c *crashChild) {
 // address waits until a process is ready and returns where it listens.
 func (s *crashStack) address(ctx context.Context) (ready, error) {
 	for {
-		s.mu.Lock()
-		r, live := s.now, s.live
-		s.mu.Unlock()
+		r, live := s.current()
 		select {
 		case <-live:
 			return r, nil
@@ -236,6 +265,14 @@ func (s *crashStack) address(ctx context.Context) (ready, error) {
 			return ready{}, ctx.Err()
 		}
 	}
+}
+
+// current returns where the newest process that became ready listens, and what is closed while it
+// is alive; there is another one as soon as it is not.
+func (s *crashStack) current() (r ready, live <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now, s.live
 }
 
 // dial returns a connection for a client that outlives every process.
@@ -262,11 +299,14 @@ func (s *crashStack) dial(port func(ready) string) option.ClientOption {
 	return option.WithGRPCConn(conn)
 }
 
-// restartTimes tells how long it took from the start of a process until it was ready.
+// restartTimes tells how long it took from the start of a process until it was ready: the first, those
+// under load, and the last, which nobody disturbed.
 func (s *crashStack) restartTimes() string {
-	first, again := s.restarts[0], slices.Sorted(slices.Values(s.restarts[1:]))
-	return fmt.Sprintf("first=%s p50=%s max=%s", first.Round(time.Millisecond),
-		again[len(again)/2].Round(time.Millisecond), again[len(again)-1].Round(time.Millisecond))
+	last := len(s.restarts) - 1
+	loaded := slices.Sorted(slices.Values(s.restarts[1:last]))
+	round := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+	return fmt.Sprintf("first=%s p50=%s max=%s at_rest=%s", round(s.restarts[0]),
+		round(loaded[len(loaded)/2]), round(loaded[len(loaded)-1]), round(s.restarts[last]))
 }
 
 // crashLedger creates a ledger beside the data.

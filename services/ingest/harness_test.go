@@ -385,3 +385,14 @@ func outage() map[string]error {
 		"unavailable": store.ErrUnavailable, "misconfigured": store.ErrMisconfigured, "canceled": context.Canceled,
 	}
 }
+
+// letThrough lets the one call go that waits at a gate.
+func (h *harness) letThrough(gate chan struct{}) {
+	h.t.Helper()
+	synctest.Wait()
+	select {
+	case gate <- struct{}{}:
+	default:
+		h.t.Fatal("no call waits at the gate")
+	}
+}

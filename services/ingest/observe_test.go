@@ -124,7 +124,7 @@ func TestMetrics(t *testing.T) {
 		if sum := sums["latam.ingest.end_to_end.duration{dataset=events}"]; sum < 0.04 || sum > 0.041 {
 			t.Errorf("end to end %v seconds, want 40ms and nothing for the clock that runs ahead", sum)
 		}
-		h.sink.gate <- struct{}{}
+		h.letThrough(h.sink.gate)
 		h.wantAck("the last", open)
 		if counts, _ := collect(t, reader); counts["latam.ingest.in_flight{dataset=events}"] != 0 {
 			t.Error("a message is still counted as in flight")

@@ -32,10 +32,10 @@ func TestDrain(t *testing.T) {
 		h.stop()
 		time.Sleep(time.Second)
 		h.wantRunning()
-		h.sink.gate <- struct{}{}
+		h.letThrough(h.sink.gate)
 		time.Sleep(time.Second)
 		h.wantRunning()
-		h.sink.gate <- struct{}{}
+		h.letThrough(h.sink.gate)
 		h.end()
 		for i, outcome := range outcomes {
 			h.wantAck(fmt.Sprint("record ", i), outcome)
@@ -66,7 +66,7 @@ func TestDrainFinishesDeadLetters(t *testing.T) {
 		synctest.Wait()
 		h.stop()
 		h.wantRunning()
-		h.dead.gate <- struct{}{}
+		h.letThrough(h.dead.gate)
 		h.end()
 		h.wantAck("the reject", outcome)
 		if h.dead.ctxErr != nil {

@@ -27,11 +27,11 @@ func TestAckOnlyAfterCommit(t *testing.T) {
 		time.Sleep(time.Hour) // No timeout of the service's own settles a write under way.
 		h.wantOpen("first", first)
 		h.wantOpen("second", second)
-		h.sink.gate <- struct{}{}
+		h.letThrough(h.sink.gate)
 		h.wantAck("first", first)
 		h.wantOpen("second", second)
 		h.wantOpen("third", third)
-		h.sink.gate <- struct{}{}
+		h.letThrough(h.sink.gate)
 		h.wantAck("second", second)
 		h.wantAck("third", third)
 		if got := h.sink.value("b"); got != "2" {
@@ -129,7 +129,7 @@ func TestRejectAckedOnlyWhenPublished(t *testing.T) {
 		outcome := h.deliver(m)
 		time.Sleep(10 * time.Second)
 		h.wantOpen("the reject", outcome)
-		h.dead.gate <- struct{}{}
+		h.letThrough(h.dead.gate)
 		h.wantAck("the reject", outcome)
 
 		h.dead.gate = nil
@@ -156,9 +156,9 @@ func (h *harness) together(records ...string) []chan bool {
 		outcomes = append(outcomes, h.send(record))
 	}
 	synctest.Wait()
-	gate <- struct{}{}
+	h.letThrough(gate)
 	h.wantAck("the first", first)
-	gate <- struct{}{}
+	h.letThrough(gate)
 	synctest.Wait()
 	h.sink.gate = nil
 	return outcomes

@@ -96,6 +96,20 @@ func TestCrashOnFirstStart(t *testing.T) {
 	}
 }
 
+// TestCrashBetweenCreatingAndWritingFormat starts on what a kill leaves that hits a first start
+// between the creation of the format mark and its content.
+func TestCrashBetweenCreatingAndWritingFormat(t *testing.T) {
+	t.Parallel()
+	s := newCrashStack(t)
+	if err := os.Mkdir(filepath.Join(s.dir, s.data), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, s.data, "FORMAT"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitReady(s.spawn())
+}
+
 func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)

@@ -212,6 +212,7 @@ func TestDiskFails(t *testing.T) {
 		{".log", syscall.ENOSPC, codes.ResourceExhausted},
 		{".log", syscall.EIO, codes.Unavailable},
 		{".sst", syscall.ENOSPC, codes.ResourceExhausted},
+		{".sst", syscall.EIO, codes.Unavailable},
 		{"MANIFEST", syscall.ENOSPC, codes.ResourceExhausted},
 		{"", syscall.ENOSPC, codes.ResourceExhausted},
 	} {

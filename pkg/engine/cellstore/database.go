@@ -23,9 +23,12 @@ type database struct {
 	guard *guardFS
 	dir   string
 
+	backlog *backlog
+
 	minFreeBytes uint64
-	checkedAt    atomic.Int64 // Unix nanoseconds of the last look at the free space
+	checkedAt    atomic.Int64 // Unix nanoseconds of the last look at space and levels
 	lowSpace     atomic.Bool
+	deepL0       atomic.Bool // compactions are far behind
 
 	mu      sync.Mutex
 	users   int
@@ -33,8 +36,16 @@ type database struct {
 	closed  chan struct{}
 }
 
-// freeSpaceEvery bounds how often a commit asks the file system for its space.
-const freeSpaceEvery = 100 * time.Millisecond
+const (
+	// checkEvery bounds how often a commit asks for the free space and the
+	// state of the levels.
+	checkEvery = 100 * time.Millisecond
+	// maxSublevels is how deep level 0 may get before writers wait.
+	maxSublevels = 60
+	// neverStall is a threshold at which Pebble would hold back writers, out of
+	// reach because backlog does so before.
+	neverStall = 1000
+)
 
 // errClosed answers every request after Close.
 var errClosed = status.Error(codes.Unavailable, "the cell store is closed")
@@ -59,7 +70,7 @@ func (l pebbleLog) Fatalf(format string, args ...any) {
 	panic(fatalError{msg: msg})
 }
 
-func pebbleOptions(o Options, guard *guardFS) *pebble.Options {
+func pebbleOptions(o Options, guard *guardFS, waiting *backlog) *pebble.Options {
 	log := pebbleLog{o.Log.With("component", "pebble")}
 	po := &pebble.Options{
 		FS:                          guard,
@@ -68,14 +79,16 @@ func pebbleOptions(o Options, guard *guardFS) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                uint64(o.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: neverStall,
 		WALBytesPerSync:             512 << 10,
 		MaxOpenFiles:                256,
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       60,
+		L0StopWritesThreshold:       neverStall,
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
 		EventListener: &pebble.EventListener{
+			WALCreated:      waiting.rotated,
+			FlushEnd:        waiting.ended,
 			BackgroundError: func(err error) { log.Errorf("background error: %v", err) },
 			DataCorruption:  func(info pebble.DataCorruptionInfo) { log.Error("data corruption", "details", info.String()) },
 		},
@@ -99,13 +112,17 @@ func openDatabase(o Options, fs vfs.FS, dir string) (db *database, err error) {
 			db, err = nil, fmt.Errorf("open cell store %s: %w", dir, fatal)
 		}
 	}()
-	guard := &guardFS{FS: fs}
-	pdb, err := pebble.Open(dir, pebbleOptions(o, guard))
+	guard, waiting := &guardFS{FS: fs}, newBacklog()
+	pdb, err := pebble.Open(dir, pebbleOptions(o, guard, waiting))
 	if err != nil {
 		return nil, fmt.Errorf("open cell store %s: %w", dir, err)
 	}
 	guard.armed.Store(true)
-	return &database{DB: pdb, guard: guard, dir: dir, minFreeBytes: uint64(o.MinFreeBytes), closed: make(chan struct{})}, nil
+	waiting.reset()
+	return &database{
+		DB: pdb, guard: guard, dir: dir, backlog: waiting,
+		minFreeBytes: uint64(o.MinFreeBytes), closed: make(chan struct{}),
+	}, nil
 }
 
 // hold keeps the database open until release; false when it is retired.
@@ -159,21 +176,42 @@ func (d *database) commit(b *pebble.Batch) error {
 	return diskStatus(d.guard.failure())
 }
 
-// admit refuses a write that the disk could not take. Refusing early, while some
-// space is left, keeps flushes and compactions running.
+// admit waits while flushes or compactions are behind, and refuses a write that
+// the disk could not take. Refusing early, while some space is left, keeps
+// flushes and compactions running.
 func (d *database) admit() error {
+	for {
+		if err := d.refusal(); err != nil {
+			return err
+		}
+		flushed := d.backlog.full()
+		if flushed == nil && !d.deepL0.Load() {
+			return nil
+		}
+		timer := time.NewTimer(checkEvery)
+		select {
+		case <-flushed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// refusal returns why the disk takes no writes, if so.
+func (d *database) refusal() error {
 	if err := d.guard.failure(); err != nil {
 		return diskStatus(err)
 	}
 	now := time.Now().UnixNano()
 	last := d.checkedAt.Load()
-	if now-last > int64(freeSpaceEvery) && d.checkedAt.CompareAndSwap(last, now) {
+	if now-last > int64(checkEvery) && d.checkedAt.CompareAndSwap(last, now) {
 		d.lowSpace.Store(d.isLow())
+		d.deepL0.Store(d.Metrics().Levels[0].Sublevels > maxSublevels)
 	}
-	if d.lowSpace.Load() || d.guard.recentlyFull() {
+	if d.lowSpace.Load() {
 		return status.Error(codes.ResourceExhausted, "no space left for the cell store: free some disk space, then try again")
 	}
-	return nil
+	return diskStatus(d.guard.recentRefusal())
 }
 
 // isLow compares the free space with the reserve, which on a small disk is a

@@ -23,16 +23,21 @@ import (
 // compactions; a pause keeps it from retrying in a hot loop.
 type guardFS struct {
 	vfs.FS
-	armed    atomic.Bool
-	failed   atomic.Pointer[writeFailure]
-	lastFull atomic.Int64 // Unix nanoseconds of the last refused table write
+	armed   atomic.Bool
+	failed  atomic.Pointer[writeFailure]
+	refused atomic.Pointer[writeFailure] // the last failure at a table file
 }
 
-type writeFailure struct{ err error }
+type writeFailure struct {
+	err error
+	at  time.Time
+}
 
 const (
-	guardPause    = 100 * time.Millisecond
-	fullRemembers = time.Second
+	guardPause = 100 * time.Millisecond
+	// refusalLasts is how long a failed flush or compaction keeps writers out;
+	// Pebble tries again sooner.
+	refusalLasts = time.Second
 )
 
 // failure returns the error after which nothing reached the disk any more.
@@ -43,10 +48,16 @@ func (g *guardFS) failure() error {
 	return nil
 }
 
-// recentlyFull reports whether a table file lately found no space.
-func (g *guardFS) recentlyFull() bool {
-	last := g.lastFull.Load()
-	return last != 0 && time.Since(time.Unix(0, last)) < fullRemembers
+// halted reports whether nothing may reach the disk any more.
+func (g *guardFS) halted() bool { return g.failed.Load() != nil }
+
+// recentRefusal returns the error that a table file lately met.
+func (g *guardFS) recentRefusal() error {
+	f := g.refused.Load()
+	if f == nil || time.Since(f.at) > refusalLasts {
+		return nil
+	}
+	return f.err
 }
 
 func isNoSpace(err error) bool {
@@ -65,7 +76,7 @@ func (g *guardFS) note(err error, vital bool, act, name string) error {
 		return err
 	}
 	if vital {
-		g.failed.CompareAndSwap(nil, &writeFailure{err: fmt.Errorf("%s %s: %w", act, name, err)})
+		g.failed.CompareAndSwap(nil, &writeFailure{err: fmt.Errorf("%s %s: %w", act, name, err), at: time.Now()})
 		return nil
 	}
 	g.refuse(err)
@@ -73,9 +84,7 @@ func (g *guardFS) note(err error, vital bool, act, name string) error {
 }
 
 func (g *guardFS) refuse(err error) {
-	if isNoSpace(err) {
-		g.lastFull.Store(time.Now().UnixNano())
-	}
+	g.refused.Store(&writeFailure{err: err, at: time.Now()})
 	time.Sleep(guardPause)
 }
 
@@ -124,21 +133,21 @@ func (g *guardFS) OpenDir(name string) (vfs.File, error) {
 }
 
 func (g *guardFS) Remove(name string) error {
-	if g.failure() != nil {
+	if g.halted() {
 		return nil
 	}
 	return g.FS.Remove(name)
 }
 
 func (g *guardFS) RemoveAll(name string) error {
-	if g.failure() != nil {
+	if g.halted() {
 		return nil
 	}
 	return g.FS.RemoveAll(name)
 }
 
 func (g *guardFS) Rename(oldname, newname string) error {
-	if g.failure() != nil {
+	if g.halted() {
 		return nil
 	}
 	return g.note(g.FS.Rename(oldname, newname), g.isVital(newname), "rename", newname)
@@ -222,7 +231,7 @@ func (f *guardFile) SyncTo(length int64) (full bool, err error) {
 
 func (f *guardFile) Close() error {
 	err := f.File.Close()
-	if f.g.failure() != nil {
+	if f.g.halted() {
 		return nil
 	}
 	return f.g.note(err, f.vital, "close", f.name)

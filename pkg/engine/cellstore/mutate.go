@@ -3,6 +3,7 @@ package cellstore
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -269,7 +270,7 @@ func (m *mutator) add(a aggregation, amount int64) error {
 			amount += int64(binary.BigEndian.Uint64(old))
 		}
 		err = closer.Close()
-	} else if err == pebble.ErrNotFound {
+	} else if errors.Is(err, pebble.ErrNotFound) {
 		err = nil
 	}
 	if err != nil {

@@ -83,25 +83,37 @@ func writeAt(f *os.File, b []byte) error {
 	return err
 }
 
-// checkFormat refuses a folder that this program would misread, and marks a new one.
+// checkFormat refuses a folder that this program would misread, and marks a new one. An empty mark
+// is what a crash of the machine can leave of a first start, before there is any data.
 func checkFormat(dir string) error {
 	path := filepath.Join(dir, "FORMAT")
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.WriteFile(path, []byte(strconv.Itoa(FormatVersion)+"\n"), 0o644); err != nil {
-			return fmt.Errorf("mark format of data folder: %w", err)
-		}
-		return nil
+	mark := strings.TrimSpace(string(b))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && mark == "" {
+		return markFormat(path)
 	}
 	if err != nil {
 		return fmt.Errorf("read format of data folder: %w", err)
 	}
-	version, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	version, err := strconv.Atoi(mark)
 	switch {
 	case err != nil:
-		return fmt.Errorf("read format of data folder: %s holds %q, not a number", path, strings.TrimSpace(string(b)))
+		return fmt.Errorf("read format of data folder: %s holds %q, not a number", path, mark)
 	case version > FormatVersion:
 		return fmt.Errorf("%w: %s is format %d, this program reads up to %d", ErrNewerFormat, dir, version, FormatVersion)
+	}
+	return nil
+}
+
+// markFormat writes the mark as a whole or not at all.
+func markFormat(path string) error {
+	tmp := path + ".new"
+	err := os.WriteFile(tmp, []byte(strconv.Itoa(FormatVersion)+"\n"), 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("mark format of data folder: %w", err)
 	}
 	return nil
 }

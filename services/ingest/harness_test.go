@@ -300,10 +300,16 @@ func eventAt(code string, n int, at time.Time) string {
 // eventTime is shortly before the bubble's clock starts.
 func eventTime() time.Time { return time.Date(1999, 12, 31, 12, 0, 0, 0, time.UTC) }
 
+// idle waits until nothing moves. The pause is what a batch may wait for messages under way.
+func (h *harness) idle() {
+	time.Sleep(2 * arrivalPoll)
+	synctest.Wait()
+}
+
 // settled returns the outcome, which must be there by now.
 func (h *harness) settled(what string, outcome chan bool) bool {
 	h.t.Helper()
-	synctest.Wait()
+	h.idle()
 	select {
 	case ack := <-outcome:
 		return ack
@@ -333,7 +339,7 @@ func (h *harness) wantNack(what string, outcome chan bool) {
 // wantOpen checks that the message is neither acknowledged nor given back.
 func (h *harness) wantOpen(what string, outcome chan bool) {
 	h.t.Helper()
-	synctest.Wait()
+	h.idle()
 	select {
 	case ack := <-outcome:
 		h.t.Fatalf("%s is settled (acknowledged: %v) too early", what, ack)
@@ -344,7 +350,7 @@ func (h *harness) wantOpen(what string, outcome chan bool) {
 // wantReady checks what Ready says; nil wants it ready.
 func (h *harness) wantReady(want error) {
 	h.t.Helper()
-	synctest.Wait()
+	h.idle()
 	switch err := h.svc.Ready(); {
 	case want == nil && err != nil:
 		h.t.Errorf("not ready: %v", err)
@@ -389,7 +395,7 @@ func outage() map[string]error {
 // letThrough lets the one call go that waits at a gate.
 func (h *harness) letThrough(gate chan struct{}) {
 	h.t.Helper()
-	synctest.Wait()
+	h.idle()
 	select {
 	case gate <- struct{}{}:
 	default:

@@ -98,7 +98,7 @@ func TestMetrics(t *testing.T) {
 		h.sink.answer = nil
 		h.sink.gate = make(chan struct{})
 		open := h.send(event("e", 1))
-		synctest.Wait()
+		h.idle()
 
 		counts, sums := collect(t, reader)
 		const sub = "messaging.destination.subscription.name=events-ingest,messaging.system=gcp_pubsub"
@@ -201,12 +201,13 @@ func testSeveralDatasets(t *testing.T, datasets []*dataset.Dataset) {
 		t.Errorf("ready says %v, want that dataset bad is not allowed", err)
 	}
 	outcome := make(chan bool, 1)
-	source.queue <- delivery{message: bus.Message{ID: "1", PublishTime: time.Now(), Data: []byte(`{"code":"a"}`)}, outcome: outcome}
+	published := time.Now()
+	source.queue <- delivery{message: bus.Message{ID: "1", PublishTime: published, Data: []byte(`{"code":"a"}`)}, outcome: outcome}
 	if !<-outcome {
 		t.Error("a record of the other dataset was given back")
 	}
 	// Without a time field, the event time is that of the publication.
-	if row := sink.calls()[0].rows[0]; !row.Time.Equal(time.Now()) || sink.calls()[0].table != "good" {
+	if row := sink.calls()[0].rows[0]; !row.Time.Equal(published) || sink.calls()[0].table != "good" {
 		t.Errorf("row %+v of table %s, want the publish time in table good", row, sink.calls()[0].table)
 	}
 	cancel()

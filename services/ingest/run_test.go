@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -24,11 +23,11 @@ func TestDrain(t *testing.T) {
 		h.sink.during = func(ctx context.Context, _ []dataset.Row) { aborted = errors.Join(aborted, ctx.Err()) }
 		h.start(Options{Shards: 1})
 		outcomes := []chan bool{h.send(event("a", 1))}
-		synctest.Wait()
+		h.idle()
 		for i := range 10 {
 			outcomes = append(outcomes, h.send(event(fmt.Sprint("k", i), i)))
 		}
-		synctest.Wait()
+		h.idle()
 		h.stop()
 		time.Sleep(time.Second)
 		h.wantRunning()
@@ -48,7 +47,7 @@ func TestDrain(t *testing.T) {
 
 func (h *harness) wantRunning() {
 	h.t.Helper()
-	synctest.Wait()
+	h.idle()
 	select {
 	case err := <-h.ended:
 		h.t.Fatalf("run returned %v with records in work", err)
@@ -63,7 +62,7 @@ func TestDrainFinishesDeadLetters(t *testing.T) {
 		h.dead.gate = make(chan struct{})
 		h.start(Options{})
 		outcome := h.send("no JSON")
-		synctest.Wait()
+		h.idle()
 		h.stop()
 		h.wantRunning()
 		h.letThrough(h.dead.gate)
@@ -101,7 +100,7 @@ func TestDrainTimesOut(t *testing.T) {
 		release := make(chan struct{})
 		h.source.script = []func(context.Context) error{func(context.Context) error { <-release; return nil }}
 		h.start(Options{DrainTimeout: 7 * time.Second})
-		synctest.Wait()
+		h.idle()
 		start := time.Now()
 		h.end()
 		if took := time.Since(start); took != 7*time.Second {
@@ -111,7 +110,7 @@ func TestDrainTimesOut(t *testing.T) {
 			t.Errorf("log %q does not say that records were left", h.log)
 		}
 		close(release)
-		synctest.Wait()
+		h.idle()
 	})
 }
 
@@ -179,7 +178,7 @@ func TestSourceThatJustEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *harness) {
 		h.source.script = []func(context.Context) error{func(context.Context) error { return nil }}
 		h.start(Options{})
-		synctest.Wait()
+		h.idle()
 		if err := h.svc.Ready(); err == nil || strings.Contains(err.Error(), "%!") {
 			t.Errorf("ready says %v, want why it is not", err)
 		}
@@ -195,7 +194,7 @@ func TestStopWhileRetrying(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *harness) {
 		h.source.script = []func(context.Context) error{func(context.Context) error { return bus.ErrNotFound }}
 		h.start(Options{})
-		synctest.Wait()
+		h.idle()
 		start := time.Now()
 		h.end()
 		if took := time.Since(start); took != 0 {

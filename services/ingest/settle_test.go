@@ -3,7 +3,6 @@ package ingest
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,11 +154,11 @@ func (h *harness) together(records ...string) []chan bool {
 	for _, record := range records {
 		outcomes = append(outcomes, h.send(record))
 	}
-	synctest.Wait()
+	h.idle()
 	h.letThrough(gate)
 	h.wantAck("the first", first)
 	h.letThrough(gate)
-	synctest.Wait()
+	h.idle()
 	h.sink.gate = nil
 	return outcomes
 }

@@ -2,7 +2,7 @@ package telemetry
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -14,17 +14,29 @@ import (
 // Redacted stands where a secret would.
 const Redacted = "[REDACTED]"
 
-// Secret is a string that no formatting, log or encoding shows. Reveal is the only way out.
-type Secret string
+// Secret is a text that no formatting, log or encoding shows. Reveal is the only way out. The text
+// is behind a pointer, because fmt prints the unexported fields of a struct without asking them.
+type Secret struct{ text *string }
 
-// Reveal returns the secret itself.
-func (s Secret) Reveal() string { return string(s) }
+// NewSecret hides a text.
+func NewSecret(text string) Secret { return Secret{text: &text} }
+
+// Reveal returns the secret itself, empty when there is none.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// IsSet tells whether there is a secret.
+func (s Secret) IsSet() bool { return s.Reveal() != "" }
 
 // String hides the secret.
 func (Secret) String() string { return Redacted }
 
-// GoString hides the secret from %#v.
-func (Secret) GoString() string { return Redacted }
+// Format hides the secret from every verb of fmt.
+func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, Redacted) }
 
 // LogValue hides the secret from slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue(Redacted) }
@@ -32,8 +44,11 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(Redacted) }
 // MarshalText hides the secret from JSON, YAML and XML.
 func (Secret) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
 
-// MarshalJSON hides the secret from JSON.
-func (Secret) MarshalJSON() ([]byte, error) { return json.Marshal(Redacted) }
+// UnmarshalText reads a secret from a settings file.
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = NewSecret(string(text))
+	return nil
+}
 
 // LogOptions say how logs look.
 type LogOptions struct {
@@ -66,10 +81,22 @@ func redact(_ []string, a slog.Attr) slog.Attr {
 	if slices.Contains(SecretKeys(), strings.ToLower(a.Key)) {
 		return slog.String(a.Key, Redacted)
 	}
-	if a.Value.Kind() == slog.KindString && len(a.Value.String()) > maxLogValueBytes {
-		return slog.String(a.Key, a.Value.String()[:maxLogValueBytes]+"…")
+	text := ""
+	switch a.Value.Kind() {
+	case slog.KindString:
+		text = a.Value.String()
+	case slog.KindAny:
+		switch v := a.Value.Any().(type) {
+		case error:
+			text = v.Error()
+		case []byte:
+			text = string(v)
+		}
 	}
-	return a
+	if len(text) <= maxLogValueBytes {
+		return a
+	}
+	return slog.String(a.Key, strings.ToValidUTF8(text[:maxLogValueBytes], "")+"…")
 }
 
 // traced adds trace_id to records logged with a context that carries a trace.

@@ -86,6 +86,13 @@ func (s *fakeSource) Receive(ctx context.Context, sub string, opts bus.ReceiveOp
 	}
 }
 
+// attempts returns when Receive was called.
+func (s *fakeSource) attempts() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]time.Time(nil), s.starts...)
+}
+
 // put is one call of the sink.
 type put struct {
 	table string

@@ -130,10 +130,11 @@ func TestReceiveRetries(t *testing.T) {
 		h.wantAck("a record after the outage", h.send(event("a", 1)))
 		// 250ms, doubled after each failure, up to 10s.
 		want := []time.Duration{0, 250, 750, 1750, 3750, 7750, 15750, 25750, 35750, 45750}
-		if len(h.source.starts) != len(want) {
-			t.Fatalf("%d attempts, want %d", len(h.source.starts), len(want))
+		starts := h.source.attempts()
+		if len(starts) != len(want) {
+			t.Fatalf("%d attempts, want %d", len(starts), len(want))
 		}
-		for i, at := range h.source.starts {
+		for i, at := range starts {
 			if got := at.Sub(start); got != want[i]*time.Millisecond {
 				t.Errorf("attempt %d after %v, want %v", i+1, got, want[i]*time.Millisecond)
 			}
@@ -163,7 +164,7 @@ func TestReceiveReadiness(t *testing.T) {
 		at(61800 * time.Millisecond)
 		h.wantReady(bus.ErrUnavailable)
 		at(62510 * time.Millisecond) // Ended at 61.75s, tried at 62s and at 62.5s.
-		if n := len(h.source.starts); n != 6 {
+		if n := len(h.source.attempts()); n != 6 {
 			t.Errorf("%d attempts, want 6: the pauses start at 250ms again", n)
 		}
 		at(65 * time.Second)

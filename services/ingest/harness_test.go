@@ -100,14 +100,6 @@ type put struct {
 	start time.Time
 }
 
-func (p put) keys() string {
-	var keys []string
-	for _, row := range p.rows {
-		keys = append(keys, strings.TrimRight(row.Key, "\x00"))
-	}
-	return strings.Join(keys, " ")
-}
-
 // fakeSink stores rows as Bigtable does: of each key the newest event time, and of one event time
 // the last write.
 type fakeSink struct {

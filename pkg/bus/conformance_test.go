@@ -323,4 +323,3 @@ func testClose(t *testing.T, b *bench) {
 	}
 	b.receive(t, r.Subscription, bus.ReceiveOptions{}, until(1))
 }
-

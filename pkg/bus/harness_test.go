@@ -232,4 +232,3 @@ func (b *bench) publish(t *testing.T, topic, data string) string {
 	}
 	return id
 }
-

@@ -271,3 +271,51 @@ func TestLowSpace(t *testing.T) {
 	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 100 << 30, AvailBytes: 10 << 30})
 	waitFor(t, "writes", func() bool { return e.mutate("t", "r", setCell("d", "q", 1000, "v")) == nil })
 }
+
+// gateFS holds back the creation of table files until its gate opens.
+type gateFS struct {
+	vfs.FS
+	gate chan struct{}
+}
+
+func (f *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasSuffix(name, ".sst") {
+		<-f.gate
+	}
+	return f.FS.Create(name, c)
+}
+
+// Writers wait when flushes are behind, so that memory stays bounded, and go on
+// when they have caught up.
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	const memTable = 256 << 10
+	fs := &gateFS{FS: vfs.NewMem(), gate: make(chan struct{})}
+	e := serve(t, Options{fs: fs, MemTableBytes: memTable})
+	e.createTable("t", fams("d"))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for batch := range 4000 {
+			if err := e.sendBatch(ledgerBatch(batch)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	waitFor(t, "a backlog", func() bool { return e.s.db.unflushed() != nil })
+	select {
+	case <-done:
+		t.Error("the writer did not wait")
+	case <-time.After(200 * time.Millisecond):
+	}
+	if size := e.s.db.Metrics().MemTable.Size; size > 2*(maxUnflushed+1)*memTable {
+		t.Errorf("write buffers take %d bytes", size)
+	}
+	close(fs.gate)
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("the writer waits for ever")
+	}
+}

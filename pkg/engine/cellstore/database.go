@@ -23,7 +23,8 @@ type database struct {
 	guard *guardFS
 	dir   string
 
-	backlog *backlog
+	backlog      *backlog
+	maxMemTables uint64 // bytes
 
 	minFreeBytes uint64
 	checkedAt    atomic.Int64 // Unix nanoseconds of the last look at space and levels
@@ -120,7 +121,7 @@ func openDatabase(o Options, fs vfs.FS, dir string) (db *database, err error) {
 	guard.armed.Store(true)
 	waiting.reset()
 	return &database{
-		DB: pdb, guard: guard, dir: dir, backlog: waiting,
+		DB: pdb, guard: guard, dir: dir, backlog: waiting, maxMemTables: (maxUnflushed + 1) * uint64(o.MemTableBytes),
 		minFreeBytes: uint64(o.MinFreeBytes), closed: make(chan struct{}),
 	}, nil
 }
@@ -184,7 +185,7 @@ func (d *database) admit() error {
 		if err := d.refusal(); err != nil {
 			return err
 		}
-		flushed := d.backlog.full()
+		flushed := d.unflushed()
 		if flushed == nil && !d.deepL0.Load() {
 			return nil
 		}
@@ -195,6 +196,17 @@ func (d *database) admit() error {
 		}
 		timer.Stop()
 	}
+}
+
+// unflushed returns a channel to wait for when the unflushed buffers have reached
+// their limit, else nil. Their number alone does not tell: after opening, Pebble
+// begins with small ones and waits until it has enough of them for a flush.
+func (d *database) unflushed() <-chan struct{} {
+	flushed := d.backlog.full()
+	if flushed == nil || d.Metrics().MemTable.Size < d.maxMemTables {
+		return nil
+	}
+	return flushed
 }
 
 // refusal returns why the disk takes no writes, if so.

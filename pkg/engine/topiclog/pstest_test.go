@@ -51,12 +51,14 @@ type side struct {
 }
 
 type duel struct {
-	t     *testing.T
-	c     *clock
-	rng   *rand.Rand
-	sides [2]*side
-	fresh map[string]bool // delivered since the clock last moved
-	n     int
+	t       *testing.T
+	c       *clock // nil against the emulator, which has a clock of its own
+	rng     *rand.Rand
+	sides   [2]*side
+	fresh   map[string]bool // delivered since the clock last moved
+	ordered map[string]bool // messages that wait for their key
+	n       int
+	project string
 }
 
 func newDuel(t *testing.T, seed uint64) *duel {
@@ -70,8 +72,12 @@ func newDuel(t *testing.T, seed uint64) *duel {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	ours := serve(t, open(t, Options{Now: c.Now}).Server)
-	d := &duel{t: t, c: c, rng: rand.New(rand.NewPCG(seed, 5)), fresh: map[string]bool{}}
-	for i, conn := range []*grpc.ClientConn{ours, conn} {
+	return newDuelOf(t, seed, c, ours, conn)
+}
+
+func newDuelOf(t *testing.T, seed uint64, c *clock, ours, theirs *grpc.ClientConn) *duel {
+	d := &duel{t: t, c: c, rng: rand.New(rand.NewPCG(seed, 5)), fresh: map[string]bool{}, ordered: map[string]bool{}, project: project}
+	for i, conn := range []*grpc.ClientConn{ours, theirs} {
 		d.sides[i] = &side{pubsubpb.NewPublisherClient(conn), pubsubpb.NewSubscriberClient(conn), map[string]string{}}
 	}
 	return d
@@ -86,16 +92,16 @@ func (d *duel) both(what string, op func(*side) (string, error)) {
 		got[i] = fmt.Sprint(status.Code(err), " ", res)
 	}
 	if got[0] != got[1] {
-		d.t.Fatalf("operation %d, %s:\n ours %s\n fake %s", d.n, what, got[0], got[1])
+		d.t.Fatalf("operation %d, %s:\n ours   %s\n theirs %s", d.n, what, got[0], got[1])
 	}
 }
 
 func (d *duel) oneTopic() string {
-	return fmt.Sprintf("%s/topics/topic-%d", project, d.rng.IntN(3))
+	return fmt.Sprintf("%s/topics/topic-%d", d.project, d.rng.IntN(3))
 }
 
 func (d *duel) oneSub() string {
-	return fmt.Sprintf("%s/subscriptions/sub-%d", project, d.rng.IntN(5))
+	return fmt.Sprintf("%s/subscriptions/sub-%d", d.project, d.rng.IntN(5))
 }
 
 func (d *duel) step() {
@@ -126,36 +132,50 @@ func (d *duel) step() {
 	case op < 33:
 		d.settle(sub)
 	case op < 36:
-		d.c.advance(time.Duration(100+d.rng.IntN(9000))*time.Millisecond + time.Microsecond)
-		clear(d.fresh)
+		d.pass(time.Duration(100+d.rng.IntN(9000))*time.Millisecond + time.Microsecond)
 	default:
 		d.look(topic, sub)
 	}
 }
 
+// pass moves the clock of both servers, if it can be moved.
+func (d *duel) pass(length time.Duration) {
+	if d.c != nil {
+		d.c.advance(length)
+		clear(d.fresh)
+	}
+}
+
 func (d *duel) createSubscription(sub, topic string) {
 	ordering, filter := d.rng.IntN(2) == 0, ""
-	if d.rng.IntN(2) == 0 {
+	if d.c != nil && d.rng.IntN(2) == 0 {
 		for filter == "" || len(filter) > maxFilterBytes {
 			filter = randomNode(d.rng, d.rng.IntN(3)).src
 		}
 	}
 	deadline := []int32{10, 15, 20}[d.rng.IntN(3)]
+	if d.c == nil {
+		deadline += 300 // nothing expires by itself
+	}
 	d.both("create "+sub+" of "+topic+" with "+filter, func(s *side) (string, error) {
 		res, err := s.sub.CreateSubscription(d.t.Context(), &pubsubpb.Subscription{
 			Name: sub, Topic: topic, EnableMessageOrdering: ordering, Filter: filter, AckDeadlineSeconds: deadline})
 		if err == nil {
+			d.ordered[sub] = ordering
 			for k := range s.ids {
 				if strings.HasPrefix(k, sub) {
 					delete(s.ids, k)
 				}
 			}
 		}
-		return settings(res), err
+		return d.settings(res), err
 	})
 }
 
-func settings(s *pubsubpb.Subscription) string {
+func (d *duel) settings(s *pubsubpb.Subscription) string {
+	if d.c == nil && s != nil {
+		s.State = 0 // the emulator does not tell
+	}
 	return fmt.Sprint(s.GetName(), s.GetTopic(), s.GetAckDeadlineSeconds(), s.GetEnableMessageOrdering(), s.GetFilter(), s.GetMessageRetentionDuration().AsDuration(), s.GetState())
 }
 
@@ -168,7 +188,9 @@ func (d *duel) publish(topic string) {
 	}
 	key := []string{"", "k1", "k2"}[d.rng.IntN(3)]
 	data := fmt.Sprint("m", d.n)
-	d.c.advance(time.Millisecond)
+	if d.c != nil {
+		d.c.advance(time.Millisecond)
+	}
 	d.both("publish "+data+" to "+topic, func(s *side) (string, error) {
 		res, err := s.pub.Publish(d.t.Context(), &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{{Data: []byte(data), Attributes: attrs, OrderingKey: key}}})
 		return fmt.Sprint(len(res.GetMessageIds())), err
@@ -177,18 +199,39 @@ func (d *duel) publish(topic string) {
 
 func (d *duel) pull(sub string) {
 	d.both("pull "+sub, func(s *side) (string, error) {
-		res, err := s.sub.Pull(d.t.Context(), &pubsubpb.PullRequest{Subscription: sub, MaxMessages: 1000, ReturnImmediately: true})
+		msgs, err := d.pullAll(s, sub)
 		var got []string
-		for _, m := range res.GetReceivedMessages() {
+		for _, m := range msgs {
 			msg := m.GetMessage()
-			got = append(got, fmt.Sprintf("%s %v %q %v %d", msg.GetData(), msg.GetAttributes(), msg.GetOrderingKey(), msg.GetPublishTime().AsTime(), m.GetDeliveryAttempt()))
+			var published time.Time
+			if d.c != nil {
+				published = msg.GetPublishTime().AsTime()
+			}
+			got = append(got, fmt.Sprintf("%s %v %q %v %d", msg.GetData(), msg.GetAttributes(), msg.GetOrderingKey(), published, m.GetDeliveryAttempt()))
 			name := sub + " " + string(msg.GetData())
 			s.ids[name] = m.GetAckId()
 			d.fresh[name] = true
+			d.ordered[name] = msg.GetOrderingKey() != "" && d.ordered[sub]
 		}
 		slices.Sort(got)
 		return strings.Join(got, "; "), err
 	})
+}
+
+// pullAll asks the emulator for one message at a time, because it may return
+// several of one ordering key at once.
+func (d *duel) pullAll(s *side, sub string) (all []*pubsubpb.ReceivedMessage, err error) {
+	limit := 1000
+	if d.c == nil {
+		limit = 1
+	}
+	for {
+		res, err := s.sub.Pull(d.t.Context(), &pubsubpb.PullRequest{Subscription: sub, MaxMessages: int32(limit), ReturnImmediately: true})
+		all = append(all, res.GetReceivedMessages()...)
+		if err != nil || len(res.GetReceivedMessages()) < limit {
+			return all, err
+		}
+	}
 }
 
 // settle acknowledges, gives back or extends some messages that were
@@ -207,11 +250,14 @@ func (d *duel) settle(sub string) {
 	d.rng.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
 	known = known[:1+d.rng.IntN(len(known))]
 	seconds := []int32{-1, -1, 0, 12}[d.rng.IntN(4)]
-	if seconds > 0 {
-		known = slices.DeleteFunc(known, func(n string) bool { return !d.fresh[n] })
-		if len(known) == 0 {
-			return
-		}
+	known = slices.DeleteFunc(known, func(n string) bool {
+		return seconds > 0 && !d.fresh[n] || seconds == 0 && d.c == nil && d.ordered[n]
+	})
+	if len(known) == 0 {
+		return
+	}
+	if seconds > 0 && d.c == nil {
+		seconds += 300
 	}
 	d.both(fmt.Sprint("settle ", seconds, known), func(s *side) (string, error) {
 		var ids []string
@@ -219,6 +265,11 @@ func (d *duel) settle(sub string) {
 			ids = append(ids, s.ids[n])
 		}
 		if seconds < 0 {
+			if d.c == nil {
+				for _, n := range known {
+					delete(s.ids, n) // giving it back now might revive it there
+				}
+			}
 			_, err := s.sub.Acknowledge(d.t.Context(), &pubsubpb.AcknowledgeRequest{Subscription: sub, AckIds: ids})
 			return "", err
 		}
@@ -235,20 +286,20 @@ func (d *duel) look(topic, sub string) {
 	})
 	d.both("get "+sub, func(s *side) (string, error) {
 		res, err := s.sub.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: sub})
-		return settings(res), err
+		return d.settings(res), err
 	})
 	d.both("list", func(s *side) (string, error) {
 		var all []string
-		topics, err := s.pub.ListTopics(ctx, &pubsubpb.ListTopicsRequest{Project: project, PageSize: 100})
+		topics, err := s.pub.ListTopics(ctx, &pubsubpb.ListTopicsRequest{Project: d.project, PageSize: 100})
 		for _, t := range topics.GetTopics() {
 			all = append(all, t.GetName())
 		}
 		if err != nil {
 			return "", err
 		}
-		subs, err := s.sub.ListSubscriptions(ctx, &pubsubpb.ListSubscriptionsRequest{Project: project, PageSize: 100})
+		subs, err := s.sub.ListSubscriptions(ctx, &pubsubpb.ListSubscriptionsRequest{Project: d.project, PageSize: 100})
 		for _, t := range subs.GetSubscriptions() {
-			all = append(all, settings(t))
+			all = append(all, d.settings(t))
 		}
 		return strings.Join(all, " "), err
 	})

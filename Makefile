@@ -3,7 +3,7 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint vet race fuzz crash bench docs tidy clean
+.PHONY: help build test check lint vet race fuzz crash bench soak docs tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: ## fuzz each target for FUZZTIME (default 20s)
 
 crash: ## 200 kills of the whole program under load (make test does 20)
 	LATAM_CRASH_KILLS=200 $(GO) test -run '^TestCrash' -count=1 -v -timeout 60m ./pkg/cli
+
+soak: ## 10 million messages through the log: memory and disk stay flat
+	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog
 
 bench: build ## benchmarks of the code, then of the engines
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/query

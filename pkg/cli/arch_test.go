@@ -27,6 +27,7 @@ var levels = map[string]int{
 	// Only tests import it.
 	"pkg/testkit": 1,
 
+	"pkg/bench":       2,
 	"pkg/verify":      2,
 	"services/ingest": 2,
 	"services/query":  2,

@@ -42,7 +42,7 @@ brings both with it; in production it uses Google Cloud's.`,
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
 		publishCmd(a), getCmd(a), dataCmd(a),
-		validateCmd(a), verifyCmd(a), doctorCmd(a), configCmd(a),
+		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		versionCmd(a),
 	)
 	usageErrors(root)

@@ -1,0 +1,238 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+)
+
+// IngestRatio is the least share of the bare loop's rate that ingest is meant to reach.
+const IngestRatio = 0.9
+
+// Declaration declares the dataset of the comparison.
+const Declaration = `version: 1
+name: bench
+datasets:
+  bench-ingest:
+    fields:
+      ref: {type: string, required: true}
+      at: {type: timestamp, required: true}
+      note: {type: string}
+    key: [ref]
+    time: at
+`
+
+// NewWorker makes the worker under test, which moves the dataset's records from its subscription
+// to the sink until its context ends.
+type NewWorker func(sink Sink, ds *dataset.Dataset) (run func(context.Context) error, err error)
+
+// maxBacklog bounds how many messages wait for a worker in the comparison.
+const maxBacklog = 200_000
+
+// CompareIngest lets a worker and a bare loop (pull, write, acknowledge; nothing decoded or
+// checked) each work off the same number of waiting messages, twice in turns, and sets the rates
+// against each other. The number is what the highest rate offers in one run, at most 200,000.
+func CompareIngest(ctx context.Context, opts Options, deps Deps, newWorker NewWorker) ([]Run, Comparison, error) {
+	opts = opts.Defaults()
+	if err := opts.Validate(); err != nil {
+		return nil, Comparison{}, fmt.Errorf("bench: %w", err)
+	}
+	decl, err := dataset.Load("bench.yaml", []byte(Declaration))
+	if err != nil {
+		return nil, Comparison{}, fmt.Errorf("read the comparison's declaration: %w", err)
+	}
+	c := &comparison{deps: deps, ds: decl.Datasets[0], filler: newRecords(opts, time.Now()), bytes: opts.RecordBytes}
+	for _, rate := range opts.Rates {
+		c.messages = max(c.messages, min(maxBacklog, Schedule{PerSecond: rate, For: opts.For}.Total()))
+	}
+	if err := deps.ensure(ctx, bus.RouteOf(c.ds), store.TableOf(c.ds)); err != nil {
+		return nil, Comparison{}, err
+	}
+	return c.run(ctx, newWorker)
+}
+
+type comparison struct {
+	deps     Deps
+	ds       *dataset.Dataset
+	filler   *records
+	bytes    int
+	messages int
+	rounds   int
+}
+
+// run takes turns in an order that is fair to both when the machine gets slower or faster.
+func (c *comparison) run(ctx context.Context, newWorker NewWorker) (runs []Run, result Comparison, err error) {
+	took := map[string]float64{}
+	for _, name := range []string{"bare", "ingest", "ingest", "bare"} {
+		newRun := newWorker
+		if name == "bare" {
+			newRun = c.newBare
+		}
+		c.deps.step("%s works off %d messages", name, c.messages)
+		run, err := c.workOff(ctx, name, newRun)
+		if err != nil {
+			return runs, result, fmt.Errorf("let %s work off %d messages: %w", name, c.messages, err)
+		}
+		took[name] += run.Seconds
+		runs = append(runs, run)
+	}
+	return runs, Comparison{Name: "ingest against a bare loop", Ratio: math.Round(took["bare"]/took["ingest"]*1000) / 1000, Target: IngestRatio}, nil
+}
+
+// workOffTimeout bounds one turn.
+const workOffTimeout = 2 * time.Minute
+
+// workOff publishes a backlog, then runs a worker until all of it is committed.
+func (c *comparison) workOff(ctx context.Context, name string, newWorker NewWorker) (Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, workOffTimeout)
+	defer cancel()
+	base := c.rounds * c.messages
+	c.rounds++
+	if err := c.publish(ctx, base); err != nil {
+		return Run{}, err
+	}
+	runtime.GC()
+	counted := newTap(c.deps.Store, base, c.messages)
+	work, err := newWorker(counted, c.ds)
+	if err != nil {
+		return Run{}, err
+	}
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	var worker sync.WaitGroup
+	ended := make(chan error, 1)
+	run, err := c.deps.measure(func() (Run, error) {
+		start := time.Now()
+		worker.Go(func() { ended <- work(working) })
+		err := counted.wait(ctx, ended)
+		return counted.report(name, c.deps.Target, time.Since(start)), err
+	})
+	stop()
+	worker.Wait()
+	if err != nil {
+		return Run{}, err
+	}
+	return run, <-ended
+}
+
+// publish sends a round's messages in full requests.
+func (c *comparison) publish(ctx context.Context, base int) error {
+	size := max(1, min(bus.MaxBatchMessages, bus.MaxBatchBytes/2/c.bytes))
+	for from := 0; from < c.messages; from += size {
+		var batch []bus.Message
+		for i := from; i < min(from+size, c.messages); i++ {
+			batch = append(batch, bus.Message{Data: c.record(base + i)})
+		}
+		if _, err := c.deps.Bus.PublishBatch(ctx, c.ds.Topic, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	refStart  = len(`{"ref":"`)
+	refLength = 16
+)
+
+// record is a record of the declaration, as long as the settings ask for. Its ref is its number in
+// hexadecimal, at a fixed place, so that the bare loop needs no JSON.
+func (c *comparison) record(i int) []byte {
+	head := fmt.Sprintf(`{"ref":"%016x","at":%q,"note":"`, i, c.filler.at.UTC().Format(time.RFC3339Nano))
+	note := c.filler.fill(i)[:max(0, c.bytes-len(head)-len(`"}`))]
+	for j, b := range note {
+		note[j] = 'a' + b%26
+	}
+	return append(append([]byte(head), note...), `"}`...)
+}
+
+// newBare is the least that pulls, writes and acknowledges.
+func (c *comparison) newBare(sink Sink, ds *dataset.Dataset) (func(context.Context) error, error) {
+	return func(ctx context.Context) error {
+		w := newWriter(sink, ds.Table(), func([]*item, []error) {})
+		var writing sync.WaitGroup
+		writing.Go(func() { w.run(context.WithoutCancel(ctx)) })
+		err := c.deps.Bus.Receive(ctx, ds.Subscription(), bus.ReceiveOptions{}, func(_ context.Context, m bus.Message) bool {
+			row := c.filler.row(0, m.Data)
+			row.Key = string(m.Data[refStart : refStart+refLength])
+			return w.put(&item{row: row})
+		})
+		close(w.queue)
+		writing.Wait()
+		return err
+	}, nil
+}
+
+// tap counts each message's first commit on its way to the store.
+type tap struct {
+	sink     Sink
+	base     int
+	done     bitmap
+	all      chan struct{}
+	commits  commits
+	messages int
+	mu       sync.Mutex
+	left     int
+	failures int64
+}
+
+func newTap(sink Sink, base, messages int) *tap {
+	return &tap{sink: sink, base: base, done: newBitmap(messages), all: make(chan struct{}), messages: messages, left: messages}
+}
+
+// Put implements Sink.
+func (t *tap) Put(ctx context.Context, table string, rows []dataset.Row) []error {
+	start := time.Now()
+	errs := t.sink.Put(ctx, table, rows)
+	t.commits.count(len(rows), time.Since(start))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, err := range errs {
+		n, parseErr := strconv.ParseUint(rows[i].Key[:refLength], 16, 63)
+		number := int(n) - t.base
+		switch {
+		case err != nil, parseErr != nil:
+			t.failures++
+		case number < 0 || number >= t.messages: // a message of an earlier round, delivered again
+		case t.done.set(number):
+			if t.left--; t.left == 0 {
+				close(t.all)
+			}
+		}
+	}
+	return errs
+}
+
+// wait returns when all is committed, or with an error when the worker ends or the context does.
+func (t *tap) wait(ctx context.Context, ended <-chan error) error {
+	select {
+	case <-t.all:
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("the worker ended before its work was done: %w", errors.Join(err, context.Cause(ctx)))
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *tap) report(name, target string, took time.Duration) Run {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.messages - t.left
+	return Run{
+		Name: name, Target: target, Loop: ClosedLoop, Seconds: seconds(took), Sustained: t.failures == 0,
+		AchievedPerSecond: round(float64(n) / took.Seconds()),
+		Latencies:         map[string]Latency{Commit: LatencyOf(&t.commits.duration)},
+		Counts:            map[string]int64{"done": int64(n), "errors": t.failures, "commits": t.commits.n.Load()},
+		RowsPerCommit:     t.commits.rowsPerCommit(),
+	}
+}

@@ -13,5 +13,6 @@ const (
 	AttrSubscription = AttrPrefix + "subscription" // where the record came from
 	AttrMessageID    = AttrPrefix + "message_id"   // the original message's id
 	AttrPublishTime  = AttrPrefix + "publish_time" // the original message's publish time, RFC 3339
+	AttrDataBytes    = AttrPrefix + "data_bytes"   // the original payload's size, when it had to be cut to fit
 	AttrAttempt      = AttrPrefix + "attempt"      // the delivery attempt, when the subscription counts them
 )

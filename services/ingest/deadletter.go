@@ -20,7 +20,24 @@ const (
 	maxAttributes          = 100
 	maxAttributeValueBytes = 1024
 	maxErrorBytes          = 1000
+	maxMessageBytes        = 10_000_000
+	perAttributeBytes      = 16 // what the encoding of an attribute may take besides its text
 )
+
+// fit shortens a payload that with the attributes would exceed what Pub/Sub takes, and notes its
+// real size: a rejection that can never be published would come back for ever.
+func fit(data []byte, attrs map[string]string) []byte {
+	room := maxMessageBytes - perAttributeBytes
+	attrs[bus.AttrDataBytes] = strconv.Itoa(len(data))
+	for key, value := range attrs {
+		room -= len(key) + len(value) + perAttributeBytes
+	}
+	if len(data) <= room {
+		delete(attrs, bus.AttrDataBytes)
+		return data
+	}
+	return data[:max(0, room)]
+}
 
 // deadLetter returns the attributes of a rejected message: where, why and what it was. Original
 // attributes follow as far as Pub/Sub's limit lets them, so that a dead letter can always be published.
@@ -42,7 +59,7 @@ func deadLetter(ds *dataset.Dataset, m bus.Message, stage string, cause error) m
 		attrs[bus.AttrAttempt] = strconv.Itoa(m.DeliveryAttempt)
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Attributes)) {
-		if len(attrs) == maxAttributes {
+		if len(attrs) == maxAttributes-1 { // One is kept free for the size of a payload that is cut.
 			break
 		}
 		if strings.HasPrefix(key, bus.AttrPrefix) || strings.HasPrefix(key, attrReserved) {

@@ -76,7 +76,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 	publishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.DrainTimeout)
 	defer cancel()
 	letter := deadLetter(r.ds, m, stage, cause)
-	if _, err := r.deps.DeadLetters.Publish(publishing, r.ds.DeadLetterTopic(), m.Data, letter); err != nil {
+	if _, err := r.deps.DeadLetters.Publish(publishing, r.ds.DeadLetterTopic(), fit(m.Data, letter), letter); err != nil {
 		r.deps.Log.ErrorContext(ctx, "dead letter not published, the message will be redelivered",
 			"dataset", r.ds.Name, "topic", r.ds.DeadLetterTopic(), "message_id", m.ID, "error", err)
 		r.observed.platformError("dead_letter")

@@ -42,9 +42,10 @@ import (
 const differentialSteps = 300
 
 type subject struct {
-	name string
-	tbl  *bigtable.Table
-	adm  *bigtable.AdminClient
+	name  string
+	table string
+	tbl   *bigtable.Table
+	adm   *bigtable.AdminClient
 }
 
 func bttestConn(t *testing.T) *grpc.ClientConn {
@@ -61,13 +62,13 @@ func bttestConn(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-func newSubject(t *testing.T, name string, conn *grpc.ClientConn) *subject {
-	s := &subject{name: name, tbl: client(t, conn).Open("diff"), adm: adminClient(t, conn)}
-	if err := s.adm.CreateTable(t.Context(), "diff"); err != nil {
+func newSubject(t *testing.T, name, table string, conn *grpc.ClientConn) *subject {
+	s := &subject{name: name, table: table, tbl: client(t, conn).Open(table), adm: adminClient(t, conn)}
+	if err := s.adm.CreateTable(t.Context(), table); err != nil {
 		t.Fatal(err)
 	}
 	for _, fam := range diffFamilies {
-		if err := s.adm.CreateColumnFamily(t.Context(), "diff", fam); err != nil {
+		if err := s.adm.CreateColumnFamily(t.Context(), table, fam); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,24 +79,31 @@ var diffFamilies = []string{"m", "a", "z"}
 
 func TestDifferential(t *testing.T) {
 	t.Parallel()
-	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
-	if v, err := strconv.ParseUint(os.Getenv("CELLSTORE_SEED"), 10, 64); err == nil {
-		seeds = []uint64{v}
-	}
-	for _, seed := range seeds {
+	for _, seed := range differentialSeeds() {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			g := &generator{rng: rand.New(rand.NewPCG(seed, 99))}
-			ours := newSubject(t, "cellstore", serve(t, Options{}).conn)
-			theirs := newSubject(t, "bttest", bttestConn(t))
-			for step := range differentialSteps {
-				name, op := g.operation()
-				got, want := op(t.Context(), ours), op(t.Context(), theirs)
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Fatalf("seed %d step %d, %s (-bttest +cellstore):\n%s", seed, step, name, diff)
-				}
-			}
+			differ(t, seed, newSubject(t, "cellstore", "diff", serve(t, Options{}).conn), newSubject(t, "bttest", "diff", bttestConn(t)))
 		})
+	}
+}
+
+func differentialSeeds() []uint64 {
+	if v, err := strconv.ParseUint(os.Getenv("CELLSTORE_SEED"), 10, 64); err == nil {
+		return []uint64{v}
+	}
+	return []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+}
+
+// differ runs a seed's operations on both subjects and compares what they say.
+func differ(t *testing.T, seed uint64, ours, theirs *subject) {
+	t.Helper()
+	g := &generator{rng: rand.New(rand.NewPCG(seed, 99))}
+	for step := range differentialSteps {
+		name, op := g.operation()
+		got, want := op(t.Context(), ours), op(t.Context(), theirs)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("seed %d step %d, %s (-%s +%s):\n%s", seed, step, name, theirs.name, ours.name, diff)
+		}
 	}
 }
 
@@ -137,16 +145,16 @@ func (g *generator) operation() (string, operation) {
 	case n < 52:
 		prefix := g.pick("a", "d", "\xff", "a\x00", "q")
 		return "drop rows", func(ctx context.Context, s *subject) string {
-			return outcome(s.adm.DropRowRange(ctx, "diff", prefix))
+			return outcome(s.adm.DropRowRange(ctx, s.table, prefix))
 		}
 	case n < 54:
 		fam := g.family()
 		return "renew family", func(ctx context.Context, s *subject) string {
-			return outcome(s.adm.DeleteColumnFamily(ctx, "diff", fam)) + outcome(s.adm.CreateColumnFamily(ctx, "diff", fam))
+			return outcome(s.adm.DeleteColumnFamily(ctx, s.table, fam)) + outcome(s.adm.CreateColumnFamily(ctx, s.table, fam))
 		}
 	case n < 56:
 		return "table info", func(ctx context.Context, s *subject) string {
-			info, err := s.adm.TableInfo(ctx, "diff")
+			info, err := s.adm.TableInfo(ctx, s.table)
 			if err != nil {
 				return outcome(err)
 			}

@@ -100,6 +100,10 @@ func (o Options) Validate() error {
 	case o.Window < 1 || o.Window > 100_000:
 		return fmt.Errorf("a window of %d is not in 1..100000", o.Window)
 	}
+	return o.validateRates()
+}
+
+func (o Options) validateRates() error {
 	for _, rate := range o.Rates {
 		if rate < 1 || rate > maxRate {
 			return fmt.Errorf("rate %d is not in 1..%d", rate, maxRate)

@@ -39,7 +39,7 @@ func (p *Process) Output(ctx context.Context, program string, args ...string) (s
 
 // StartChild starts a program with this process's environment and no input. The caller must Stop it.
 func (p *Process) StartChild(program string, args ...string) (*Child, error) {
-	c := &Child{name: program, cmd: exec.Command(program, args...), ended: make(chan struct{})}
+	c := &Child{name: program, cmd: exec.Command(program, args...), ended: make(chan struct{})} //nolint:noctx // The child outlives this call; Stop ends it.
 	c.cmd.Dir = p.Dir
 	c.cmd.Stdout, c.cmd.Stderr = &c.output, &c.output
 	// A grandchild that keeps the output open must not hold up the end.

@@ -138,7 +138,7 @@ func BenchmarkMillion(b *testing.B) {
 
 func (e *env) count(req *bigtablepb.ReadRowsRequest) (rows int, err error) {
 	req.TableName = tableNamed("bench")
-	stream, err := e.data.ReadRows(e.t.Context(), req)
+	stream, err := e.data.ReadRows(withFeatures(e.t.Context(), &bigtablepb.FeatureFlags{ReverseScans: true}), req)
 	if err != nil {
 		return 0, err
 	}

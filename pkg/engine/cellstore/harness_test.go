@@ -2,6 +2,7 @@ package cellstore
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +17,9 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -168,13 +170,23 @@ func (e *env) mustMutate(table, row string, muts ...*bigtablepb.Mutation) {
 	}
 }
 
+// withFeatures has the requests of a context carry feature flags, as every
+// official client does.
+func withFeatures(ctx context.Context, flags *bigtablepb.FeatureFlags) context.Context {
+	raw, err := proto.Marshal(flags)
+	if err != nil {
+		panic(err)
+	}
+	return metadata.AppendToOutgoingContext(ctx, "bigtable-features", base64.URLEncoding.EncodeToString(raw))
+}
+
 // readAll returns every cell as "row family:qualifier@ts=value[label]".
 func (e *env) readAll(table string, req *bigtablepb.ReadRowsRequest) ([]string, error) {
 	if req == nil {
 		req = &bigtablepb.ReadRowsRequest{}
 	}
 	req.TableName = tableNamed(table)
-	stream, err := e.data.ReadRows(testContext(e.t), req)
+	stream, err := e.data.ReadRows(withFeatures(testContext(e.t), &bigtablepb.FeatureFlags{ReverseScans: true}), req)
 	if err != nil {
 		return nil, err
 	}

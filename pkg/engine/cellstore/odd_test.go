@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -207,6 +208,28 @@ func TestReadCancelled(t *testing.T) {
 		defer db.mu.Unlock()
 		return db.users == 0
 	})
+}
+
+// Reversed reads are for clients that announce them, padded or not.
+func TestReverseNeedsFeature(t *testing.T) {
+	t.Parallel()
+	e := serve(t, Options{})
+	e.createTable("t", fams("d"))
+	for _, tt := range []struct {
+		features string
+		code     codes.Code
+	}{
+		{"", codes.Unimplemented}, {"!", codes.Unimplemented}, {"CAE=", codes.OK}, {"CAE", codes.OK}, {"CAA=", codes.Unimplemented},
+	} {
+		ctx := metadata.AppendToOutgoingContext(testContext(t), "bigtable-features", tt.features)
+		stream, err := e.data.ReadRows(ctx, &bigtablepb.ReadRowsRequest{TableName: tableNamed("t"), Reversed: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != io.EOF && status.Code(err) != tt.code || err == io.EOF && tt.code != codes.OK {
+			t.Errorf("features %q: %v, want %v", tt.features, err, tt.code)
+		}
+	}
 }
 
 // A scan that finds nothing reports how far it is to clients that ask for it.

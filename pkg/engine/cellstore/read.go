@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"slices"
+	"strings"
 
 	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
 	"github.com/cockroachdb/pebble/v2"
@@ -33,6 +34,10 @@ func (d *dataService) ReadRows(req *bigtablepb.ReadRowsRequest, stream bigtablep
 	if req.GetRowsLimit() < 0 {
 		return status.Errorf(codes.InvalidArgument, "rows_limit must not be negative, got %d", req.GetRowsLimit())
 	}
+	features := clientFeatures(stream.Context())
+	if req.GetReversed() && !features.GetReverseScans() {
+		return status.Error(codes.Unimplemented, "the client's feature flags do not include reverse_scans, which reversed reads need")
+	}
 	intervals, err := rowIntervals(req.GetRows())
 	if err != nil {
 		return err
@@ -49,7 +54,7 @@ func (d *dataService) ReadRows(req *bigtablepb.ReadRowsRequest, stream bigtablep
 	r := &rowReader{
 		s: d.s, filter: filter, reversed: req.GetReversed(),
 		out:      chunkWriter{send: stream.Send},
-		reports:  wantsScanReports(stream.Context()),
+		reports:  features.GetLastScannedRowResponses(),
 		limit:    req.GetRowsLimit(),
 		stopping: d.s.ctx,
 		scan:     rowScanner{sc: sc, now: d.s.opts.Now().UnixMicro(), maxBytes: d.s.opts.MaxRowBytes},
@@ -57,16 +62,16 @@ func (d *dataService) ReadRows(req *bigtablepb.ReadRowsRequest, stream bigtablep
 	return r.read(stream.Context(), db, intervals)
 }
 
-// wantsScanReports looks the client up in its feature flags.
-func wantsScanReports(ctx context.Context) bool {
-	var flags bigtablepb.FeatureFlags
+// clientFeatures are the feature flags that a client sends with every request.
+// Padded or not, in any number of headers: clients differ.
+func clientFeatures(ctx context.Context) *bigtablepb.FeatureFlags {
+	flags := &bigtablepb.FeatureFlags{}
 	for _, value := range metadata.ValueFromIncomingContext(ctx, "bigtable-features") {
-		raw, err := base64.URLEncoding.DecodeString(value)
-		if err == nil && proto.Unmarshal(raw, &flags) == nil && flags.LastScannedRowResponses {
-			return true
+		if raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(value, "=")); err == nil {
+			_ = proto.UnmarshalOptions{Merge: true}.Unmarshal(raw, flags) // what cannot be read is not claimed
 		}
 	}
-	return false
+	return flags
 }
 
 // rowReader runs one ReadRows request.

@@ -107,7 +107,7 @@ func (sc *schema) runRules(row []byte, rules []*bigtablepb.ReadModifyWriteRule, 
 			next.micros = max(now, old.micros)
 			next.value = old.value
 		}
-		if err := sc.runRule(row, r, &next); err != nil {
+		if err := sc.runRule(row, r, &next, old != nil); err != nil {
 			return nil, err
 		}
 		if at >= 0 {
@@ -120,8 +120,9 @@ func (sc *schema) runRules(row []byte, rules []*bigtablepb.ReadModifyWriteRule, 
 	return fresh, nil
 }
 
-// runRule changes the value of next, which is the present one or nil.
-func (sc *schema) runRule(row []byte, r *bigtablepb.ReadModifyWriteRule, next *cell) error {
+// runRule changes the value of next, which is the present one if there is one.
+// A present value of no bytes is not a number, only an absent one counts as 0.
+func (sc *schema) runRule(row []byte, r *bigtablepb.ReadModifyWriteRule, next *cell, present bool) error {
 	switch rule := r.GetRule().(type) {
 	case *bigtablepb.ReadModifyWriteRule_AppendValue:
 		next.value = append(bytes.Clone(next.value), rule.AppendValue...)
@@ -130,9 +131,9 @@ func (sc *schema) runRule(row []byte, r *bigtablepb.ReadModifyWriteRule, next *c
 		}
 	case *bigtablepb.ReadModifyWriteRule_IncrementAmount:
 		var v uint64
-		switch len(next.value) {
-		case 0:
-		case 8:
+		switch {
+		case !present:
+		case len(next.value) == 8:
 			v = binary.BigEndian.Uint64(next.value)
 		default:
 			return sc.mutationError(row, codes.FailedPrecondition,

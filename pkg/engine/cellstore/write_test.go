@@ -285,13 +285,14 @@ func TestReadModifyWriteErrors(t *testing.T) {
 	t.Parallel()
 	e := serve(t, Options{})
 	e.createTable("t", fams("d"))
-	e.mustMutate("t", "r", setCell("d", "text", 1000, "abc"))
+	e.mustMutate("t", "r", setCell("d", "text", 1000, "abc"), setCell("d", "none", 1000, ""))
 	increment := &bigtablepb.ReadModifyWriteRule_IncrementAmount{IncrementAmount: 1}
 	for _, tt := range []struct {
 		rule *bigtablepb.ReadModifyWriteRule
 		code codes.Code
 	}{
 		{&bigtablepb.ReadModifyWriteRule{FamilyName: "d", ColumnQualifier: []byte("text"), Rule: increment}, codes.FailedPrecondition},
+		{&bigtablepb.ReadModifyWriteRule{FamilyName: "d", ColumnQualifier: []byte("none"), Rule: increment}, codes.FailedPrecondition},
 		{&bigtablepb.ReadModifyWriteRule{FamilyName: "x", Rule: increment}, codes.NotFound},
 		{&bigtablepb.ReadModifyWriteRule{FamilyName: "d"}, codes.InvalidArgument},
 		{nil, codes.NotFound},
@@ -306,7 +307,7 @@ func TestReadModifyWriteErrors(t *testing.T) {
 			t.Errorf("rule %v: %v, want %v", tt.rule, err, tt.code)
 		}
 	}
-	if diff := cmp.Diff([]string{"r d:text@1000=abc"}, e.mustRead("t", nil)); diff != "" {
+	if diff := cmp.Diff([]string{"r d:none@1000=", "r d:text@1000=abc"}, e.mustRead("t", nil)); diff != "" {
 		t.Errorf("a failed rule left something: %s", diff)
 	}
 }

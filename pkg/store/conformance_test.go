@@ -53,7 +53,7 @@ func openBttest(t *testing.T) storetest.Backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	return storetest.Backend{Project: "p", Instance: "i", Client: dial(t, server.Addr)}
+	return storetest.Backend{Project: "p", Instance: "i", Client: dial(t, server.Addr), OneAdmin: true}
 }
 
 func openEngine(t *testing.T) storetest.Backend {

@@ -47,6 +47,9 @@ func testEnsure(t *testing.T, s *suite) {
 }
 
 func testEnsureConcurrently(t *testing.T, s *suite) {
+	if s.backend.OneAdmin {
+		t.Skip("this backend changes a table without a lock")
+	}
 	want := store.Table{Name: s.newName(), MaxAge: 30 * day}
 	ctx := limited(t)
 	var workers sync.WaitGroup

@@ -24,6 +24,8 @@ type Backend struct {
 	// Strict says that it keeps Bigtable's limits and gives a refused row Bigtable's own code.
 	// Emulators take keys of any size and answer Internal for whatever they refuse in a row.
 	Strict bool
+	// OneAdmin says that it cannot take changes of one table from several callers at a time.
+	OneAdmin bool
 }
 
 // Run runs the suite against the backend that open returns. Open is called once; the suite's

@@ -164,10 +164,9 @@ func (a *app) benchStep(text string) {
 // benchWorker makes the ingest service as the other commands run it, but for the sink.
 func (a *app) benchWorker(p *platform) bench.NewWorker {
 	return func(sink bench.Sink, ds *dataset.Dataset) (func(context.Context) error, error) {
-		service, err := ingest.New(ingest.Options{}, ingest.Deps{
-			Source: p.bus, Sink: sink, DeadLetters: p.bus,
-			Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
-		}, []*dataset.Dataset{ds})
+		deps := a.ingestDeps(p)
+		deps.Sink = sink
+		service, err := ingest.New(ingest.Options{}, deps, []*dataset.Dataset{ds})
 		if err != nil {
 			return nil, err
 		}

@@ -170,10 +170,18 @@ func (a *app) close(p *platform) {
 }
 
 func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Dataset) (*ingest.Service, error) {
-	return ingest.New(opts, ingest.Deps{
+	return ingest.New(opts, a.ingestDeps(p), datasets)
+}
+
+func (a *app) ingestDeps(p *platform) ingest.Deps {
+	deps := ingest.Deps{
 		Source: p.bus, Sink: p.store, DeadLetters: p.bus,
-		Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
-	}, datasets)
+		Log: a.log, Meter: p.telemetry.Meter, Now: a.proc.Now,
+	}
+	if p.telemetry.Exporting {
+		deps.Tracer = p.telemetry.Tracer
+	}
+	return deps
 }
 
 // adminServer is the listener of probes and metrics with its readiness switch.

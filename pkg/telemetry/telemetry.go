@@ -42,6 +42,10 @@ type Telemetry struct {
 	// Prometheus serves the metrics in the Prometheus and OpenMetrics text formats.
 	Prometheus http.Handler
 
+	// Exporting says whether spans leave the process. Where they are made by the thousand a second,
+	// a nil tracer is the better one when they do not.
+	Exporting bool
+
 	metrics *sdkmetric.MeterProvider
 	traces  *sdktrace.TracerProvider
 }
@@ -73,6 +77,7 @@ func Start(ctx context.Context, opts Options) (*Telemetry, error) {
 		traceOpts = append(traceOpts, spans...)
 	}
 	t := &Telemetry{
+		Exporting:  opts.OTLP,
 		metrics:    sdkmetric.NewMeterProvider(metricOpts...),
 		traces:     sdktrace.NewTracerProvider(traceOpts...),
 		Prometheus: promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),

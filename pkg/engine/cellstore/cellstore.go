@@ -41,7 +41,8 @@ type Options struct {
 	MaxRowBytes   int64         // larger rows cannot be read; 0 is Bigtable's 256 MiB
 	GCInterval    time.Duration // pause between background garbage collections; 0 is 10 minutes, negative is never
 
-	fs vfs.FS // tests inject faults here
+	fs        vfs.FS        // tests inject faults here
+	healEvery time.Duration // pause between attempts to reopen after a disk failure; 0 is a second
 }
 
 // Defaults returns o with every unset field filled in.
@@ -57,6 +58,7 @@ func (o Options) Defaults() Options {
 	setDefault(&o.MinFreeBytes, 64<<20)
 	setDefault(&o.MaxRowBytes, 256<<20)
 	setDefault(&o.GCInterval, 10*time.Minute)
+	setDefault(&o.healEvery, time.Second)
 	return o
 }
 
@@ -214,7 +216,7 @@ func (s *Server) hold() (*database, error) {
 // maintain reopens the store after a disk failure and collects garbage.
 func (s *Server) maintain() {
 	defer s.done.Done()
-	heal := time.NewTicker(time.Second)
+	heal := time.NewTicker(s.opts.healEvery)
 	defer heal.Stop()
 	var collect <-chan time.Time
 	if s.opts.GCInterval > 0 {

@@ -219,7 +219,7 @@ func TestDiskFails(t *testing.T) {
 		t.Run(tt.files+tt.err.Error(), func(t *testing.T) {
 			t.Parallel()
 			fs := &fullFS{FS: vfs.NewMem(), err: tt.err}
-			e := serve(t, Options{fs: fs, MemTableBytes: 64 << 10})
+			e := serve(t, Options{fs: fs, MemTableBytes: 64 << 10, healEvery: 20 * time.Millisecond})
 			e.createTable("t", fams("d"))
 			l := &ledger{acked: map[int]bool{}}
 			stop := make(chan struct{})

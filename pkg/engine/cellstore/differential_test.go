@@ -93,7 +93,7 @@ func differentialSeeds() []uint64 {
 	}
 	n, err := strconv.ParseUint(os.Getenv("CELLSTORE_SEEDS"), 10, 64)
 	if err != nil {
-		n = 12
+		n = 6
 	}
 	var seeds []uint64
 	for seed := range n {

@@ -38,7 +38,7 @@ soak: ## 10 million messages through the log: memory and disk stay flat
 	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog
 
 bench: build ## benchmarks of the code, then of the engines
-	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/query
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/...
 	bin/latamctl bench engine
 
 docs: ## write the generated pages: docs/cli.md, docs/errors.md

@@ -116,14 +116,18 @@ func openDatabase(o Options, fs vfs.FS, dir string) (db *database, err error) {
 	guard, waiting := &guardFS{FS: fs}, newBacklog()
 	pdb, err := pebble.Open(dir, pebbleOptions(o, guard, waiting))
 	if err != nil {
-		return nil, fmt.Errorf("open cell store %s: %w", dir, err)
+		return nil, fmt.Errorf("open cell store %s: %w", dir, errors.Join(guard.failure(), err))
 	}
-	guard.armed.Store(true)
 	waiting.reset()
-	return &database{
+	db = &database{
 		DB: pdb, guard: guard, dir: dir, backlog: waiting, maxMemTables: (maxUnflushed + 1) * uint64(o.MemTableBytes),
 		minFreeBytes: uint64(o.MinFreeBytes), closed: make(chan struct{}),
-	}, nil
+	}
+	if err := guard.failure(); err != nil {
+		db.retire() // it never reached the disk
+		return nil, fmt.Errorf("open cell store %s: %w", dir, err)
+	}
+	return db, nil
 }
 
 // hold keeps the database open until release; false when it is retired.

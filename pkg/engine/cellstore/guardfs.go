@@ -13,17 +13,17 @@ import (
 )
 
 // guardFS keeps a failing disk from ending the process. Pebble treats an error
-// on its write-ahead log or manifest as fatal, sometimes with locks held. Once
-// armed, a guardFS therefore answers such a write with success, remembers the
-// failure for good and from then on lets nothing more reach the disk. What was
-// synced before stays as it is, Pebble goes on serving reads from memory and
-// files, and every commit asks failure() before it is acknowledged.
+// on its write-ahead log or manifest as fatal, sometimes with locks held, and its
+// flushes run before it has finished opening. A guardFS therefore answers such a
+// write with success, remembers the failure for good and from then on lets
+// nothing more reach the disk. What was synced before stays as it is, Pebble goes
+// on serving reads from memory and files, and opening and every commit ask
+// failure() before they succeed.
 //
 // Errors on table files are returned, because Pebble retries flushes and
 // compactions; a pause keeps it from retrying in a hot loop.
 type guardFS struct {
 	vfs.FS
-	armed   atomic.Bool
 	failed  atomic.Pointer[writeFailure]
 	refused atomic.Pointer[writeFailure] // the last failure at a table file
 }
@@ -64,15 +64,17 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// isVital tells the files whose write errors Pebble does not survive.
+// isVital tells the files whose write errors Pebble does not survive. Its options
+// are among them: they are written while it opens, when compactions already run,
+// and these outlive an opening that fails.
 func (g *guardFS) isVital(name string) bool {
 	base := g.PathBase(name)
-	return strings.HasSuffix(base, ".log") || strings.HasPrefix(base, "MANIFEST") || strings.HasPrefix(base, "marker.")
+	return strings.HasSuffix(base, ".log") || strings.HasSuffix(base, ".dbtmp") || strings.HasPrefix(base, "OPTIONS") || strings.HasPrefix(base, "MANIFEST") || strings.HasPrefix(base, "marker.")
 }
 
 // note records err and returns what Pebble may see of it.
 func (g *guardFS) note(err error, vital bool, act, name string) error {
-	if err == nil || !g.armed.Load() {
+	if err == nil {
 		return err
 	}
 	if vital {

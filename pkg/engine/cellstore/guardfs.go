@@ -75,7 +75,7 @@ func (g *guardFS) isVital(name string) bool {
 // note records err and returns what Pebble may see of it.
 func (g *guardFS) note(err error, vital bool, act, name string) error {
 	if err == nil {
-		return err
+		return nil
 	}
 	if vital {
 		g.failed.CompareAndSwap(nil, &writeFailure{err: fmt.Errorf("%s %s: %w", act, name, err), at: time.Now()})

@@ -5,6 +5,7 @@ package dataset
 
 import (
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -92,8 +93,11 @@ type Index struct {
 
 // API is a dataset's api block.
 type API struct {
-	Auth           string // none, api_key, oidc or gateway; "" when not declared
-	QuotaPerMinute int    // 0 = none
+	Auth           string        // none, api_key, oidc or gateway; "" when not declared
+	QuotaPerMinute int           // requests of one caller; 0 = no limit
+	CacheMaxAge    time.Duration // how long clients may reuse an answer unasked; 0 = they ask each time
+	// Aggregate is where aggregates are computed: "" or "rows" from the rows in Bigtable, "bigquery" on BigQuery.
+	Aggregate string
 }
 
 // SLO is a dataset's slo block with its defaults filled in.
@@ -161,6 +165,44 @@ const Family = "d"
 
 // IndexTable is the Bigtable table id of an index.
 func (ds *Dataset) IndexTable(ix *Index) string { return ds.Name + "-" + ix.Name }
+
+// The columns of an index table. An entry has IndexColumn, empty, at the time of its row. The row
+// IndexMark, which no entry can have for its key, has IndexMarkColumn with the Signature for which
+// every stored row has its entry.
+const (
+	IndexColumn     = "k"
+	IndexMark       = "\x00"
+	IndexMarkColumn = "built"
+)
+
+// IndexStart is where the entries of an index table begin: just behind IndexMark.
+const IndexStart = IndexMark + "\x00"
+
+// Signature names what the entries of an index are made of; entries of another one are of no use.
+func (ds *Dataset) Signature(ix *Index) string {
+	var b strings.Builder
+	for _, fields := range [][]*Field{ix.Fields, ds.Key} {
+		for _, f := range fields {
+			b.WriteString(f.Name + ":" + string(f.Type))
+			if !f.Required {
+				b.WriteByte('?')
+			}
+			b.WriteByte(' ')
+		}
+		b.WriteString("/ ")
+	}
+	return strings.TrimSuffix(b.String(), " / ")
+}
+
+// Fixed reports whether the key alone decides the index's entry, so that a row never moves in it.
+func (ix *Index) Fixed() bool {
+	for _, f := range ix.Fields {
+		if !f.InKey {
+			return false
+		}
+	}
+	return true
+}
 
 // Index returns the index with that name, nil when there is none.
 func (ds *Dataset) Index(name string) *Index {

@@ -311,21 +311,18 @@ func (l *loader) indexes(ds *Dataset, n *yamlNode, at *datasetPlaces) {
 }
 
 func (l *loader) api(ds *Dataset, n *yamlNode) {
-	s, ok := l.section(n, n.at, " in api of dataset "+cutName(ds.Name), "auth", "quota_per_minute")
+	s, ok := l.section(n, n.at, " in api of dataset "+cutName(ds.Name), "auth", "quota_per_minute", "cache_max_age", "aggregate")
 	if !ok {
 		return
 	}
 	if n := s.get("auth"); n != nil {
-		ways := []string{"none", "api_key", "oidc", "gateway"}
-		auth, ok := l.text(n, "auth"+s.where)
-		if ok && !slices.Contains(ways, auth) {
-			hint := ""
-			if near := Nearest(auth, ways); near != "" {
-				hint = fmt.Sprintf("did you mean %q?", near)
-			}
-			l.fault(n.at, hint, "auth%s must be one of %s, got %s", s.where, strings.Join(ways, ", "), n)
-		}
-		ds.API.Auth = auth
+		ds.API.Auth = l.oneOf(n, "auth"+s.where, "none", "api_key", "oidc", "gateway")
+	}
+	if n := s.get("aggregate"); n != nil {
+		ds.API.Aggregate = l.oneOf(n, "aggregate"+s.where, "rows", "bigquery")
+	}
+	if n := s.get("cache_max_age"); n != nil {
+		ds.API.CacheMaxAge = l.duration(n, "cache_max_age"+s.where, "5s")
 	}
 	if n := s.get("quota_per_minute"); n != nil {
 		quota, ok := n.value.(int64)
@@ -334,6 +331,19 @@ func (l *loader) api(ds *Dataset, n *yamlNode) {
 		}
 		ds.API.QuotaPerMinute = int(quota)
 	}
+}
+
+// oneOf reads a text that has to be one of the choices.
+func (l *loader) oneOf(n *yamlNode, what string, choices ...string) string {
+	text, ok := l.text(n, what)
+	if ok && !slices.Contains(choices, text) {
+		hint := ""
+		if near := Nearest(text, choices); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		l.fault(n.at, hint, "%s must be one of %s, got %s", what, strings.Join(choices, ", "), n)
+	}
+	return text
 }
 
 func (l *loader) slo(ds *Dataset, n *yamlNode) {

@@ -238,7 +238,7 @@ func problemCases() []problemCase {
 		{"slo target a text", "    time: at\n", "    time: at\n    slo: {target: 95%}\n",
 			`f:14:19: target in slo of dataset flights must be a percentage greater than 0 and less than 100, got the text "95%"`},
 		{"api a text", "    time: at\n", "    time: at\n    api: none\n",
-			`f:14:10: expected a map in api of dataset flights, got the text "none"; its keys are auth, quota_per_minute`},
+			`f:14:10: expected a map in api of dataset flights, got the text "none"; its keys are auth, quota_per_minute, cache_max_age, aggregate`},
 		{"environment a text", "    time: at\n", "    time: at\nenvironments: {local: embedded}\n",
 			`f:14:23: environment local must be a map of settings, got the text "embedded"`},
 		{"environments a list", "    time: at\n", "    time: at\nenvironments: [local]\n",

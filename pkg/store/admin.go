@@ -42,6 +42,15 @@ type Table struct {
 // TableOf returns the table that holds a dataset's rows.
 func TableOf(ds *dataset.Dataset) Table { return Table{Name: ds.Table(), MaxAge: ds.Retention} }
 
+// TablesOf returns the dataset's table and those of its indexes, whose entries grow old with their rows.
+func TablesOf(ds *dataset.Dataset) []Table {
+	tables := []Table{TableOf(ds)}
+	for i := range ds.Indexes {
+		tables = append(tables, Table{Name: ds.IndexTable(&ds.Indexes[i]), MaxAge: ds.Retention})
+	}
+	return tables
+}
+
 // Ensure creates the table and its data family, or brings the family's garbage collection rule
 // up to date. It is safe to call from several processes at once.
 func (a *Admin) Ensure(ctx context.Context, t Table) error {

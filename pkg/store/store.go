@@ -128,44 +128,99 @@ func (c *Client) Get(ctx context.Context, table, key string, columns []string) (
 	return fromBigtable(raw), nil
 }
 
+// Range is the row keys in [Start, End); an empty bound leaves that side open.
+type Range struct{ Start, End string }
+
 // Scan says which rows of a table to read, in key order.
 type Scan struct {
 	// Start and End bound the keys, [Start, End); an empty one leaves that side open.
 	Start, End string
+	// Ranges, when not nil, are read instead of Start and End. They are in key order and apart.
+	Ranges []Range
 	// Reverse reads from the end of the range to its start.
 	Reverse bool
 	// Limit stops after that many rows; 0 reads all.
 	Limit int
 	// Columns to read; nil reads all.
 	Columns []string
+	// KeysOnly reads one cell of each row without its value, which is all that a count needs.
+	KeysOnly bool
 }
 
 // Scan calls each with the rows of the range until each returns false. Rows that have none of
 // the columns are not seen.
 func (c *Client) Scan(ctx context.Context, table string, s Scan, each func(dataset.Row) bool) (err error) {
 	defer c.observed.time(ctx, table, "read_rows", time.Now(), &err)
-	if s.End != "" && s.Start >= s.End {
+	rows := rowSet(s)
+	if len(rows) == 0 {
 		return nil
 	}
-	opts := []bigtable.ReadOption{bigtable.RowFilter(newestCells(s.Columns))}
+	opts := []bigtable.ReadOption{bigtable.RowFilter(s.filter())}
 	if s.Limit > 0 {
 		opts = append(opts, bigtable.LimitRows(int64(s.Limit)))
 	}
 	if s.Reverse {
 		opts = append(opts, bigtable.ReverseScan())
 	}
-	err = c.client.Open(table).ReadRows(ctx, rowRange(s), func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
+	err = c.client.Open(table).ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
 	if err != nil {
 		return fmt.Errorf("scan table %s: %w", table, classify(err))
 	}
 	return nil
 }
 
-func rowRange(s Scan) bigtable.RowRange {
-	if s.End == "" {
-		return bigtable.InfiniteRange(s.Start)
+// rowSet is what the scan reads, without ranges that hold no key.
+func rowSet(s Scan) bigtable.RowRangeList {
+	ranges := s.Ranges
+	if ranges == nil {
+		ranges = []Range{{s.Start, s.End}}
 	}
-	return bigtable.NewRange(s.Start, s.End)
+	set := make(bigtable.RowRangeList, 0, len(ranges))
+	for _, r := range ranges {
+		switch {
+		case r.End == "":
+			set = append(set, bigtable.InfiniteRange(r.Start))
+		case r.Start < r.End:
+			set = append(set, bigtable.NewRange(r.Start, r.End))
+		}
+	}
+	return set
+}
+
+func (s Scan) filter() bigtable.Filter {
+	if !s.KeysOnly {
+		return newestCells(s.Columns)
+	}
+	return bigtable.ChainFilters(bigtable.FamilyFilter(dataset.Family), bigtable.CellsPerRowLimitFilter(1), bigtable.StripValueFilter())
+}
+
+// GetMany reads rows by their keys in one request and returns one row for each key, in their
+// order; one that does not exist, or has none of the columns, has no cells. A key may come twice.
+func (c *Client) GetMany(ctx context.Context, table string, keys, columns []string) (rows []dataset.Row, err error) {
+	rows = make([]dataset.Row, len(keys))
+	if len(keys) == 0 {
+		return rows, nil
+	}
+	defer c.observed.time(ctx, table, "read_rows", time.Now(), &err)
+	at := make(map[string]int, len(keys))
+	list := make(bigtable.RowList, 0, len(keys))
+	for i, key := range keys {
+		if _, twice := at[key]; !twice {
+			at[key] = i
+			list = append(list, key)
+		}
+	}
+	err = c.client.Open(table).ReadRows(ctx, list, func(raw bigtable.Row) bool {
+		rows[at[raw.Key()]] = fromBigtable(raw)
+		return true
+	}, bigtable.RowFilter(newestCells(columns)))
+	if err != nil {
+		return nil, fmt.Errorf("read %d rows of table %s: %w", len(list), table, classify(err))
+	}
+	for i, key := range keys {
+		rows[i] = rows[at[key]]
+	}
+	return rows, nil
 }
 
 // Delete removes a whole row. Ingest never deletes; verification removes its canaries with it.

@@ -19,6 +19,8 @@ const (
 	ScanRefused          Code = "SCAN_REFUSED"
 	CursorMismatch       Code = "CURSOR_MISMATCH"
 	CursorExpired        Code = "CURSOR_EXPIRED"
+	Unauthenticated      Code = "UNAUTHENTICATED"
+	Forbidden            Code = "FORBIDDEN"
 	NotFound             Code = "NOT_FOUND"
 	DatasetNotFound      Code = "DATASET_NOT_FOUND"
 	RowNotFound          Code = "ROW_NOT_FOUND"
@@ -28,11 +30,13 @@ const (
 	BodyTooLarge         Code = "BODY_TOO_LARGE"
 	URITooLong           Code = "URI_TOO_LONG"
 	UnsupportedMediaType Code = "UNSUPPORTED_MEDIA_TYPE"
+	RateLimited          Code = "RATE_LIMITED"
 	HeadersTooLarge      Code = "HEADERS_TOO_LARGE"
 	ClientClosed         Code = "CLIENT_CLOSED"
 	Internal             Code = "INTERNAL"
 	Unavailable          Code = "UNAVAILABLE"
 	Overloaded           Code = "OVERLOADED"
+	IndexBuilding        Code = "INDEX_BUILDING"
 	PublishIncomplete    Code = "PUBLISH_INCOMPLETE"
 	DeadlineExceeded     Code = "DEADLINE_EXCEEDED"
 )
@@ -81,6 +85,10 @@ var codeTable = [...]CodeInfo{
 		"A cursor continues one query of one dataset in one direction and cannot be changed. Repeat the same parameters, or start again without a cursor."},
 	{CursorExpired, http.StatusBadRequest, "The cursor is too old",
 		"Cursors are accepted for seven days. Start again without a cursor."},
+	{Unauthenticated, http.StatusUnauthorized, "The caller is not known",
+		"The dataset asks for credentials and the request has none that are valid: an API key in X-Api-Key, or a token in Authorization, as GET /v1/datasets/{dataset} says under auth. Why a credential was refused is in the log only."},
+	{Forbidden, http.StatusForbidden, "The caller may not do this",
+		"The credentials are valid, yet not for this dataset."},
 	{NotFound, http.StatusNotFound, "No such path",
 		"Nothing is served under this path. GET / lists where to start."},
 	{DatasetNotFound, http.StatusNotFound, "No such dataset",
@@ -99,6 +107,8 @@ var codeTable = [...]CodeInfo{
 		"The path and query exceed the limit that detail names. Use fewer or shorter filters."},
 	{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The request body has an unsupported type",
 		"Records are sent as application/json (one object) or application/x-ndjson (one object per line), UTF-8, not compressed."},
+	{RateLimited, http.StatusTooManyRequests, "The caller's quota is used up",
+		"The dataset allows each caller a number of requests a minute, which RateLimit-Policy names. Retry after the time in Retry-After."},
 	{HeadersTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The request headers are too large",
 		"The headers exceed the limit of bytes or lines."},
 	{ClientClosed, statusClientClosed, "The client went away",
@@ -109,6 +119,8 @@ var codeTable = [...]CodeInfo{
 		"The store or the message bus could not be reached. Retry after the time in Retry-After."},
 	{Overloaded, http.StatusServiceUnavailable, "Too many requests at once",
 		"The dataset already serves as many requests as it may at once. Retry after the time in Retry-After, with fewer in parallel."},
+	{IndexBuilding, http.StatusServiceUnavailable, "The index is still being built",
+		"The index was declared after rows were stored, and ingest is adding them to it. Until then it would not show every row, so it is not used. Retry later, or ask by the key."},
 	{PublishIncomplete, http.StatusServiceUnavailable, "Only some records were published",
 		"errors lists the lines that were not confirmed, metadata.published the others with their message ids. Sending them all again is safe: the same key replaces the row."},
 	{DeadlineExceeded, http.StatusGatewayTimeout, "The deadline passed",

@@ -165,6 +165,11 @@ func testScanRanges(t *testing.T, s *suite) {
 		{store.Scan{Reverse: true, Start: "b\x00"}, "d c ba b\x00"},
 		{store.Scan{Reverse: true, End: "c", Limit: 2}, "ba b\x00"},
 		{store.Scan{Reverse: true, Limit: 1}, "d"},
+		{store.Scan{Ranges: []store.Range{{Start: "a", End: "b"}, {Start: "b\x00", End: "c"}}}, "a b\x00 ba"},
+		{store.Scan{Ranges: []store.Range{{Start: "", End: "b"}, {Start: "c", End: ""}}, Reverse: true}, "d c a"},
+		{store.Scan{Ranges: []store.Range{{Start: "", End: "b"}, {Start: "b\x01", End: "b\x01"}, {Start: "c", End: ""}}, Limit: 2}, "a c"},
+		{store.Scan{Ranges: []store.Range{}}, ""},
+		{store.Scan{KeysOnly: true, Start: "b", Limit: 2}, "b b\x00"},
 	} {
 		if got := strings.Join(s.scan(t, table, tc.scan), " "); got != tc.want {
 			t.Errorf("scan %+v gives %q, want %q", tc.scan, got, tc.want)
@@ -281,5 +286,47 @@ func testScanColumns(t *testing.T, s *suite) {
 		if diff := diffRows(rows[i], got[i]); diff != "" {
 			t.Errorf("row %d with all columns (-want +got):\n%s", i, diff)
 		}
+	}
+}
+
+func testGetMany(t *testing.T, s *suite) {
+	table := s.newTable(t)
+	for _, key := range []string{"a", "b", "c", "\x00\xff"} {
+		s.put(t, table, row(key, eventTime(), "a", "1", "b", key))
+	}
+	s.put(t, table, row("other", eventTime(), "b", "2"))
+	got, err := s.client.GetMany(limited(t), table, []string{"c", "none", "a", "c", "\x00\xff", "other"}, []string{"a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []dataset.Row{
+		row("c", eventTime(), "a", "1"), {}, row("a", eventTime(), "a", "1"), row("c", eventTime(), "a", "1"),
+		row("\x00\xff", eventTime(), "a", "1"), {},
+	}
+	for i := range want {
+		if diff := diffRows(want[i], got[i]); diff != "" {
+			t.Errorf("row %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if rows, err := s.client.GetMany(limited(t), table, nil, nil); err != nil || len(rows) != 0 {
+		t.Errorf("no keys: %v, %v", rows, err)
+	}
+	if _, err := s.client.GetMany(limited(t), "no-such-table", []string{"a"}, nil); !errors.Is(err, store.ErrMisconfigured) {
+		t.Errorf("unknown table: %v", err)
+	}
+}
+
+// testKeysOnly checks that a row counts once, however many cells it has, and carries no value.
+func testKeysOnly(t *testing.T, s *suite) {
+	table := s.newTable(t)
+	s.put(t, table, row("k", eventTime(), "a", "1", "b", "2"), row("l", eventTime(), "b", "3"))
+	err := s.client.Scan(limited(t), table, store.Scan{KeysOnly: true}, func(r dataset.Row) bool {
+		if len(r.Cells) != 1 || len(r.Cells[0].Value) != 0 {
+			t.Errorf("row %q has cells %v, want one without its value", r.Key, r.Cells)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -45,6 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"scan of binary keys", testScanModel},
 		{"scan stops early", testScanStops},
 		{"scan columns", testScanColumns},
+		{"scan of keys only", testKeysOnly},
+		{"get many", testGetMany},
 		{"newest event time wins", testNewestWins},
 		{"same event time is overwritten", testSameTime},
 		{"rewrite leaves one cell", testRewrite},

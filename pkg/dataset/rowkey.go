@@ -70,6 +70,19 @@ func (ds *Dataset) SplitKey(key string) ([]Value, error) {
 	return values, nil
 }
 
+// KeyRecord returns the record that a row key tells: its key fields, the others missing.
+func (ds *Dataset) KeyRecord(key string) (Record, error) {
+	values, err := ds.SplitKey(key)
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Dataset: ds, Values: make([]Value, len(ds.Fields))}
+	for i, f := range ds.Key {
+		r.Values[f.Index] = values[i]
+	}
+	return r, nil
+}
+
 // IndexKey returns the row key of a record in the table of an index: the
 // index's fields, then the row key. A record without an optional field of the
 // index comes before those that have it.
@@ -82,6 +95,16 @@ func (ds *Dataset) IndexKey(ix *Index, r Record) string {
 		dst = appendKey(dst, r.Values[f.Index])
 	}
 	return string(dst)
+}
+
+// IndexKeyOf returns the row key of a record in the table of an index, from the fields of the index
+// and the row key. The record needs no other fields.
+func (ds *Dataset) IndexKeyOf(ix *Index, r Record, rowKey string) string {
+	var dst []byte
+	for _, f := range ix.Fields {
+		dst = appendIndexed(dst, f, r.Values[f.Index])
+	}
+	return string(append(dst, rowKey...))
 }
 
 // IndexPrefix returns the bytes that exactly those index keys start with whose

@@ -58,7 +58,7 @@ func (rt *Router) Routes() []string {
 }
 
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	match, values := rt.match(r.URL.EscapedPath())
+	match, values := rt.match(r.Method, r.URL.EscapedPath())
 	if match == nil {
 		WriteProblem(w, r, &Problem{Code: NotFound, Detail: fmt.Sprintf("Nothing is served under %q.", Quote(r.URL.Path)), Hint: "GET / lists where to start."})
 		return
@@ -74,17 +74,32 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	match.serve(w, r)
 }
 
-// match prefers the route that has a literal where another has a variable.
-func (rt *Router) match(escapedPath string) (best *route, values []string) {
+// match prefers the route that has a literal where another has a variable. Only when no route has
+// the method does one without it match, to say which methods there are.
+func (rt *Router) match(method, escapedPath string) (best *route, values []string) {
 	if !strings.HasPrefix(escapedPath, "/") {
 		return nil, nil
 	}
+	served := false
 	for _, r := range rt.routes {
-		if vs, ok := r.match(escapedPath[1:]); ok && (best == nil || len(vs) < len(values)) {
-			best, values = r, vs
+		vs, ok := r.match(escapedPath[1:])
+		if !ok {
+			continue
+		}
+		serves := r.serves(method)
+		if best == nil || serves && !served || serves == served && len(vs) < len(values) {
+			best, values, served = r, vs, serves
 		}
 	}
 	return best, values
+}
+
+// serves says whether a route has the method. All have OPTIONS, which the most literal one answers.
+func (r *route) serves(method string) bool {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	return slices.Contains(r.methods, method)
 }
 
 func (r *route) match(path string) (values []string, ok bool) {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -31,7 +32,10 @@ type position struct {
 	query  string
 	sealed bool
 	desc   bool
-	// key is the last row key that was read.
+	// access is the order that was read in, and signature what its keys are made of.
+	access    string
+	signature [8]byte
+	// key is the last key that was read in that order.
 	key string
 }
 
@@ -65,10 +69,10 @@ const (
 	flagSealed
 )
 
-const positionHeadBytes = 1 + 8 + 8 + 16
+const positionHeadBytes = 1 + 8 + 8 + 16 + 8
 
 func (s *sealer) seal(scope []byte, p position) string {
-	plain := make([]byte, 1, positionHeadBytes+binary.MaxVarintLen64+len(p.key)+len(p.query))
+	plain := make([]byte, 1, positionHeadBytes+2*binary.MaxVarintLen64+len(p.access)+len(p.key)+len(p.query))
 	if p.desc {
 		plain[0] |= flagDesc
 	}
@@ -78,8 +82,11 @@ func (s *sealer) seal(scope []byte, p position) string {
 	plain = binary.BigEndian.AppendUint64(plain, uint64(p.issued.UnixNano()))
 	plain = binary.BigEndian.AppendUint64(plain, uint64(p.at.UnixNano()))
 	plain = append(plain, p.queryHash[:]...)
-	plain = binary.AppendUvarint(plain, uint64(len(p.key)))
-	plain = append(plain, p.key...)
+	plain = append(plain, p.signature[:]...)
+	for _, text := range []string{p.access, p.key} {
+		plain = binary.AppendUvarint(plain, uint64(len(text)))
+		plain = append(plain, text...)
+	}
 	plain = append(plain, p.query...)
 	return cursorVersion + base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, plain, scope)) //nolint:gosec // The AEAD makes a random nonce itself and takes none.
 }
@@ -108,13 +115,28 @@ func decodePosition(plain []byte) (p position, ok bool) {
 	p.issued = time.Unix(0, int64(binary.BigEndian.Uint64(plain[1:])))
 	p.at = time.Unix(0, int64(binary.BigEndian.Uint64(plain[9:])))
 	copy(p.queryHash[:], plain[17:])
+	copy(p.signature[:], plain[33:])
 	plain = plain[positionHeadBytes:]
-	n, size := binary.Uvarint(plain)
-	if size <= 0 || n > uint64(len(plain)-size) {
-		return p, false
+	for _, text := range []*string{&p.access, &p.key} {
+		n, size := binary.Uvarint(plain)
+		if size <= 0 || n > uint64(len(plain)-size) {
+			return p, false
+		}
+		*text, plain = string(plain[size:size+int(n)]), plain[size+int(n):]
 	}
-	p.key, p.query = string(plain[size:size+int(n)]), string(plain[size+int(n):])
+	p.query = string(plain)
 	return p, true
+}
+
+// signature tells the keys of an access from those of another one, or of the same name with other fields.
+func (a access) signature() (sig [8]byte) {
+	h := sha256.New()
+	_, _ = io.WriteString(h, a.name())
+	for _, f := range a.fields {
+		_, _ = fmt.Fprintf(h, " %s %s %v", f.Name, f.Type, f.Required)
+	}
+	copy(sig[:], h.Sum(nil))
+	return sig
 }
 
 func cursorMismatch(detail, hint string) *web.Problem {

@@ -16,13 +16,16 @@ type description struct {
 }
 
 type descriptionHead struct {
-	Name        string            `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Key         []string          `json:"key"`
-	Time        string            `json:"time,omitempty"`
-	Retention   string            `json:"retention,omitempty"`
-	Topic       string            `json:"topic"`
-	Links       map[string]string `json:"links"`
+	Name           string              `json:"name"`
+	Description    string              `json:"description,omitempty"`
+	Key            []string            `json:"key"`
+	Time           string              `json:"time,omitempty"`
+	Retention      string              `json:"retention,omitempty"`
+	Topic          string              `json:"topic"`
+	Indexes        map[string][]string `json:"indexes,omitempty"`
+	Auth           string              `json:"auth"`
+	QuotaPerMinute int                 `json:"quota_per_minute,omitempty"`
+	Links          map[string]string   `json:"links"`
 }
 
 type fieldDescription struct {
@@ -41,7 +44,7 @@ type fieldDescription struct {
 func describe(ds *dataset.Dataset, path string, opts Options) ([]byte, error) {
 	d := description{descriptionHead: describeHead(ds, path), Limits: limits(opts)}
 	for _, f := range ds.Fields {
-		fd := fieldDescription{Name: f.Name, Type: f.Type, Description: f.Description, Required: f.Required, Key: f.InKey, Operators: append([]string{}, operators(f.Type)...)}
+		fd := fieldDescription{Name: f.Name, Type: f.Type, Description: f.Description, Required: f.Required, Key: f.InKey, Operators: Operators(f.Type)}
 		if f.Pattern != nil {
 			fd.Pattern = f.Pattern.String()
 		}
@@ -63,7 +66,20 @@ func describe(ds *dataset.Dataset, path string, opts Options) ([]byte, error) {
 func describeHead(ds *dataset.Dataset, path string) descriptionHead {
 	h := descriptionHead{
 		Name: ds.Name, Description: ds.Description, Key: fieldNames(ds.Key), Topic: ds.Topic,
-		Links: map[string]string{"self": path, "rows": path + "/rows", "row": path + "/rows/{id}", "records": path + "/records"},
+		Auth: ds.API.Auth, QuotaPerMinute: ds.API.QuotaPerMinute,
+		Links: map[string]string{
+			"self": path, "schema": path + "/schema", "rows": path + "/rows", "row": path + "/rows/{id}", "batch_get": path + "/rows/batch-get",
+			"aggregate": path + "/aggregate", "stats": path + "/stats", "tail": path + "/tail", "records": path + "/records",
+		},
+	}
+	if h.Auth == "" {
+		h.Auth = "none"
+	}
+	for _, ix := range ds.Indexes {
+		if h.Indexes == nil {
+			h.Indexes = map[string][]string{}
+		}
+		h.Indexes[ix.Name] = fieldNames(ix.Fields)
 	}
 	if ds.Time != nil {
 		h.Time = ds.Time.Name
@@ -76,19 +92,26 @@ func describeHead(ds *dataset.Dataset, path string) descriptionHead {
 
 func limits(o Options) map[string]any {
 	return map[string]any{
-		"page_rows":         map[string]int{"default": DefaultLimit, "max": MaxLimit},
-		"page_bytes":        o.MaxPageBytes,
-		"rows_scanned":      o.MaxScannedRows,
-		"filters":           o.MaxFilters,
-		"url_bytes":         o.MaxURLBytes,
-		"get_timeout":       o.GetTimeout.String(),
-		"list_timeout":      o.ListTimeout.String(),
-		"cursor_lifetime":   dataset.FormatDuration(o.CursorTTL),
-		"publish_bytes":     o.MaxBodyBytes,
-		"publish_records":   o.MaxRecords,
-		"concurrent_gets":   o.MaxConcurrentGets,
-		"concurrent_lists":  o.MaxConcurrentLists,
-		"concurrent_writes": o.MaxConcurrentPublishes,
+		"page_rows":          map[string]int{"default": DefaultLimit, "max": MaxLimit},
+		"page_bytes":         o.MaxPageBytes,
+		"rows_scanned":       o.MaxScannedRows,
+		"filters":            o.MaxFilters,
+		"in_values":          MaxIn,
+		"fields":             MaxFields,
+		"batch_ids":          MaxIDs,
+		"count_rows":         o.MaxCountedRows,
+		"count_timeout":      o.CountTimeout.String(),
+		"export_timeout":     o.ExportTimeout.String(),
+		"concurrent_exports": o.MaxConcurrentExports,
+		"url_bytes":          o.MaxURLBytes,
+		"get_timeout":        o.GetTimeout.String(),
+		"list_timeout":       o.ListTimeout.String(),
+		"cursor_lifetime":    dataset.FormatDuration(o.CursorTTL),
+		"publish_bytes":      o.MaxBodyBytes,
+		"publish_records":    o.MaxRecords,
+		"concurrent_gets":    o.MaxConcurrentGets,
+		"concurrent_lists":   o.MaxConcurrentLists,
+		"concurrent_writes":  o.MaxConcurrentPublishes,
 	}
 }
 
@@ -109,7 +132,7 @@ func describeAll(d *dataset.Declaration) ([]byte, error) {
 func describeIndex() ([]byte, error) {
 	body, err := json.Marshal(map[string]any{
 		"name":  "latamctl",
-		"links": map[string]string{"datasets": "/v1/datasets", "health": "/healthz"},
+		"links": map[string]string{"datasets": "/v1/datasets", "openapi": "/openapi.json", "docs": "/docs", "health": "/healthz"},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("describe the index: %w", err)

@@ -14,12 +14,17 @@ import (
 // endpoint is a dataset compiled for serving.
 type endpoint struct {
 	ds          *dataset.Dataset
-	path        string // of the dataset, escaped
-	description []byte // body of GET on the path
+	path        string    // of the dataset, escaped
+	description *document // of GET on the path
 	// scope is what a cursor is bound to besides its query: the dataset and the shape of its rows and keys.
-	scope                  []byte
-	parameters             []string // of a list, for suggestions
-	gets, lists, publishes gate
+	scope      []byte
+	parameters []string // of a list, for suggestions
+	encoder    *dataset.Encoder
+	cache      string // Cache-Control of rows
+	indexes    map[string]*indexState
+	stats      statsCache
+
+	gets, lists, exports, publishes gate
 }
 
 func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {
@@ -27,15 +32,23 @@ func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {
 		ds:         ds,
 		path:       "/v1/datasets/" + url.PathEscape(ds.Name),
 		scope:      scopeOf(ds),
-		parameters: append(ds.FieldNames(), paramFrom, paramTo, paramOrder, paramFields, paramLimit, paramCursor, paramScan),
+		parameters: append(ds.FieldNames(), listParameters()...),
+		encoder:    ds.NewEncoder(nil),
+		cache:      cacheControl(ds.API.CacheMaxAge),
+		indexes:    map[string]*indexState{},
+		exports:    newGate(opts.MaxConcurrentExports, opts.QueueTimeout),
 		gets:       newGate(opts.MaxConcurrentGets, opts.QueueTimeout),
 		lists:      newGate(opts.MaxConcurrentLists, opts.QueueTimeout),
 		publishes:  newGate(opts.MaxConcurrentPublishes, opts.QueueTimeout),
 	}
-	var err error
-	if ep.description, err = describe(ds, ep.path, opts); err != nil {
+	for _, ix := range ds.Indexes {
+		ep.indexes[ix.Name] = &indexState{}
+	}
+	body, err := describe(ds, ep.path, opts)
+	if err != nil {
 		return nil, err
 	}
+	ep.description = newDocument(typeJSON, body)
 	return ep, nil
 }
 

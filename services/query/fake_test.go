@@ -80,6 +80,18 @@ func (s *fakeStore) Get(ctx context.Context, table, key string, columns []string
 	return dataset.Row{}, fmt.Errorf("read row: %w", store.ErrNotFound)
 }
 
+func (s *fakeStore) GetMany(ctx context.Context, table string, keys, columns []string) ([]dataset.Row, error) {
+	rows := make([]dataset.Row, len(keys))
+	for i, key := range keys {
+		row, err := s.Get(ctx, table, key, columns)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		rows[i] = row
+	}
+	return rows, nil
+}
+
 func (s *fakeStore) Scan(ctx context.Context, table string, sc store.Scan, each func(dataset.Row) bool) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -88,22 +100,7 @@ func (s *fakeStore) Scan(ctx context.Context, table string, sc store.Scan, each 
 	s.scans = append(s.scans, sc)
 	var rows []dataset.Row
 	if t := s.tables[table]; t != nil {
-		from, to := sort.SearchStrings(t.keys, sc.Start), len(t.keys)
-		if sc.End != "" {
-			to = max(from, sort.SearchStrings(t.keys, sc.End))
-		}
-		keys := slices.Clone(t.keys[from:to])
-		if sc.Reverse {
-			slices.Reverse(keys)
-		}
-		for _, k := range keys {
-			if sc.Limit > 0 && len(rows) == sc.Limit {
-				break
-			}
-			if row, ok := project(t.rows[k], sc.Columns); ok {
-				rows = append(rows, row)
-			}
-		}
+		rows = t.scan(sc)
 	}
 	s.mu.Unlock()
 	for _, row := range rows {
@@ -112,6 +109,41 @@ func (s *fakeStore) Scan(ctx context.Context, table string, sc store.Scan, each 
 		}
 	}
 	return nil
+}
+
+func (t *fakeTable) scan(sc store.Scan) (rows []dataset.Row) {
+	ranges := sc.Ranges
+	if ranges == nil {
+		ranges = []store.Range{{Start: sc.Start, End: sc.End}}
+	}
+	var keys []string
+	for i, r := range ranges {
+		if i > 0 && (ranges[i-1].End == "" || ranges[i-1].End > r.Start) {
+			panic(fmt.Sprintf("ranges out of order or overlapping: %q", ranges))
+		}
+		from, to := sort.SearchStrings(t.keys, r.Start), len(t.keys)
+		if r.End != "" {
+			to = max(from, sort.SearchStrings(t.keys, r.End))
+		}
+		keys = append(keys, t.keys[from:to]...)
+	}
+	if sc.Reverse {
+		slices.Reverse(keys)
+	}
+	for _, k := range keys {
+		if sc.Limit > 0 && len(rows) == sc.Limit {
+			break
+		}
+		row, ok := project(t.rows[k], sc.Columns)
+		if !ok {
+			continue
+		}
+		if sc.KeysOnly {
+			row.Cells = []dataset.Cell{{Column: row.Cells[0].Column}}
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 func project(row dataset.Row, columns []string) (dataset.Row, bool) {
@@ -227,6 +259,9 @@ func newWorld(t testing.TB, yaml string, opts Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, ds := range w.decl.Datasets {
+		w.mark(ds)
+	}
 	w.handler, err = web.Harden(web.Options{}, web.Deps{Handler: w.service.Handler()})
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +269,7 @@ func newWorld(t testing.TB, yaml string, opts Options) *world {
 	return w
 }
 
-// add stores a record given as JSON.
+// add stores a record given as JSON, with its entries in the indexes.
 func (w *world) add(name, record string) {
 	w.t.Helper()
 	ds := w.decl.Dataset(name)
@@ -242,7 +277,25 @@ func (w *world) add(name, record string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store.put(ds.Table(), rec.Row(w.now))
+	w.put(ds, rec)
+}
+
+func (w *world) put(ds *dataset.Dataset, rec dataset.Record) {
+	row := rec.Row(w.now)
+	for i := range ds.Indexes {
+		ix := &ds.Indexes[i]
+		w.store.put(ds.IndexTable(ix), dataset.Row{Key: ds.IndexKey(ix, rec), Time: row.Time, Cells: []dataset.Cell{{Column: dataset.IndexColumn}}})
+	}
+	w.store.put(ds.Table(), row)
+}
+
+// mark says of an index that it has every row.
+func (w *world) mark(ds *dataset.Dataset) {
+	for i := range ds.Indexes {
+		ix := &ds.Indexes[i]
+		cell := dataset.Cell{Column: dataset.IndexMarkColumn, Value: []byte(ds.Signature(ix))}
+		w.store.put(ds.IndexTable(ix), dataset.Row{Key: dataset.IndexMark, Cells: []dataset.Cell{cell}})
+	}
 }
 
 func (w *world) addFlights() {
@@ -284,7 +337,11 @@ type pageBody struct {
 		Range       string   `json:"range"`
 		Filtered    []string `json:"filtered"`
 		RowsScanned int      `json:"rows_scanned"`
-		AsOf        string   `json:"as_of"`
+		Count       *struct {
+			Value    int    `json:"value"`
+			Relation string `json:"relation"`
+		} `json:"count"`
+		AsOf string `json:"as_of"`
 	} `json:"meta"`
 }
 

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,32 +11,63 @@ import (
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
-// op is a comparison.
-type op uint8
+// op is a comparison, as it is written in brackets.
+type op string
 
 const (
-	opEq op = iota
-	opGt
-	opGte
-	opLt
-	opLte
+	opEq     op = "eq"
+	opNe     op = "ne"
+	opGt     op = "gt"
+	opGte    op = "gte"
+	opLt     op = "lt"
+	opLte    op = "lte"
+	opIn     op = "in"
+	opPrefix op = "prefix"
+	opExists op = "exists"
 )
 
-// filter is one condition on one field. A row without the field never meets it.
+// Operators lists what can be asked of a field of a type, as it is written in a parameter.
+func Operators(t dataset.Type) []string {
+	switch t {
+	case dataset.JSON:
+		return []string{"exists"}
+	case dataset.Bool:
+		return []string{"eq", "ne", "in", "exists"}
+	case dataset.String, dataset.Bytes:
+		return []string{"eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix", "exists"}
+	}
+	return []string{"eq", "ne", "gt", "gte", "lt", "lte", "in", "exists"}
+}
+
+// filter is one condition on one field. Only exists=false is met by a row without the field.
 type filter struct {
 	parameter string // as the caller wrote it
 	field     *dataset.Field
 	op        op
 	value     dataset.Value
+	values    []dataset.Value // of in: in order, each once
+	present   bool            // of exists
 }
 
 func (f filter) match(r dataset.Record) bool {
 	v := r.Value(f.field)
+	if f.op == opExists {
+		return v.IsMissing() != f.present
+	}
 	if v.IsMissing() {
 		return false
 	}
+	switch f.op {
+	case opIn:
+		_, found := slices.BinarySearchFunc(f.values, v, dataset.Value.Compare)
+		return found
+	case opPrefix:
+		return strings.HasPrefix(v.Text(), f.value.Text())
+	}
 	c := v.Compare(f.value)
 	switch f.op {
+	case opNe:
+		return c != 0
 	case opGt:
 		return c > 0
 	case opGte:
@@ -48,36 +80,18 @@ func (f filter) match(r dataset.Record) bool {
 	return c == 0
 }
 
-func parseOp(name string) (op, bool) {
-	switch name {
-	case "eq":
-		return opEq, true
-	case "gt":
-		return opGt, true
-	case "gte":
-		return opGte, true
-	case "lt":
-		return opLt, true
-	case "lte":
-		return opLte, true
+func matchAll(filters []filter, r dataset.Record) bool {
+	for _, f := range filters {
+		if !f.match(r) {
+			return false
+		}
 	}
-	return 0, false
-}
-
-// operators lists what can be asked of a type, as it is written in a parameter.
-func operators(t dataset.Type) []string {
-	switch t {
-	case dataset.JSON:
-		return nil
-	case dataset.Bool:
-		return []string{"eq"}
-	}
-	return []string{"eq", "gt", "gte", "lt", "lte"}
+	return true
 }
 
 // parseFilter reads field=value or field[op]=value.
 func (ep *endpoint) parseFilter(p param) (filter, *web.Problem) {
-	name, opName := p.name, "eq"
+	name, opName := p.name, string(opEq)
 	if at := strings.IndexByte(name, '['); at > 0 && strings.HasSuffix(name, "]") {
 		name, opName = name[:at], name[at+1:len(name)-1]
 	}
@@ -85,44 +99,97 @@ func (ep *endpoint) parseFilter(p param) (filter, *web.Problem) {
 	if field == nil {
 		return filter{}, unknownParameter(p.name, ep.parameters)
 	}
-	supported := operators(field.Type)
-	comparison, known := parseOp(opName)
-	if !known || len(supported) == 0 || comparison != opEq && len(supported) == 1 {
-		hint := fmt.Sprintf("Fields of type %s cannot be filtered.", field.Type)
-		if len(supported) > 0 {
-			hint = fmt.Sprintf("Supported: %s=value (the same as [eq]) and the operators [%s].", field.Name, strings.Join(supported, "], ["))
+	supported := Operators(field.Type)
+	if !slices.Contains(supported, opName) {
+		hint := fmt.Sprintf("Supported: %s=value (the same as [eq]) and the operators [%s].", field.Name, strings.Join(supported, "], ["))
+		if !slices.Contains(supported, string(opEq)) {
+			hint = fmt.Sprintf("Supported: [%s].", strings.Join(supported, "], ["))
 		}
 		return filter{}, invalid(p.name, fmt.Sprintf("the field %s of type %s has no operator %q", field.Name, field.Type, web.Quote(opName)), hint)
 	}
-	value, prob := parseValue(field, p)
-	return filter{parameter: p.name, field: field, op: comparison, value: value}, prob
+	f := filter{parameter: p.name, field: field, op: op(opName)}
+	var prob *web.Problem
+	switch f.op {
+	case opExists:
+		f.present, prob = parseChoice(p, "true", "false")
+	case opIn:
+		f.values, prob = parseValues(field, p)
+	default:
+		f.value, prob = parseValue(field, p.name, p.value)
+	}
+	return f, prob
 }
 
-func parseValue(field *dataset.Field, p param) (dataset.Value, *web.Problem) {
-	text := p.value
-	if field.Type == dataset.Bytes {
-		raw, err := base64.StdEncoding.Strict().DecodeString(text)
-		if err != nil {
-			return dataset.Value{}, wrongType(field, p)
-		}
-		text = string(raw)
+// MaxIn is how many values the operator in takes.
+const MaxIn = 100
+
+// parseValues reads a list by comma; a comma of a value itself is written \, and a backslash \\.
+func parseValues(field *dataset.Field, p param) ([]dataset.Value, *web.Problem) {
+	texts := splitList(p.value)
+	if len(texts) > MaxIn {
+		return nil, invalid(p.name, fmt.Sprintf("the list has %d values, at most %d are possible", len(texts), MaxIn), "Ask in several requests.")
 	}
-	v, err := dataset.ParseText(field, text)
+	values := make([]dataset.Value, 0, len(texts))
+	for _, text := range texts {
+		if text == "" {
+			return nil, invalid(p.name, "a value of the list is empty", "Write the values by comma, a comma inside of a value as \\,.")
+		}
+		v, prob := parseValue(field, p.name, text)
+		if prob != nil {
+			return nil, prob
+		}
+		values = append(values, v)
+	}
+	slices.SortFunc(values, dataset.Value.Compare)
+	return slices.Compact(values), nil
+}
+
+func splitList(text string) []string {
+	if strings.IndexByte(text, '\\') < 0 {
+		return strings.Split(text, ",")
+	}
+	var parts []string
+	var part strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && i+1 < len(text) && (text[i+1] == ',' || text[i+1] == '\\'):
+			i++
+			part.WriteByte(text[i])
+		case text[i] == ',':
+			parts = append(parts, part.String())
+			part.Reset()
+		default:
+			part.WriteByte(text[i])
+		}
+	}
+	return append(parts, part.String())
+}
+
+func parseValue(field *dataset.Field, parameter, text string) (dataset.Value, *web.Problem) {
+	raw := text
+	if field.Type == dataset.Bytes {
+		b, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			return dataset.Value{}, wrongType(field, parameter, text)
+		}
+		raw = string(b)
+	}
+	v, err := dataset.ParseText(field, raw)
 	if err != nil {
-		return v, wrongType(field, p)
+		return v, wrongType(field, parameter, text)
 	}
 	return v, nil
 }
 
-func wrongType(field *dataset.Field, p param) *web.Problem {
-	prob := invalid(p.name, fmt.Sprintf("field %s: expected %s, got %q", field.Name, expected(field.Type), web.Quote(p.value)), plusHint(field, p.value))
+func wrongType(field *dataset.Field, parameter, text string) *web.Problem {
+	prob := invalid(parameter, fmt.Sprintf("field %s: expected %s, got %q", field.Name, expected(field.Type), web.Quote(text)), plusHint(field, text))
 	prob.Errors[0].Field = field.Name
 	return prob
 }
 
-// plusHint explains a slip that base64 invites: a plus sign in a query string means a space.
+// plusHint explains a slip that base64 and offsets invite: a plus sign in a query string means a space.
 func plusHint(field *dataset.Field, value string) string {
-	if field.Type == dataset.Bytes && strings.Contains(value, " ") {
+	if (field.Type == dataset.Bytes || field.Type == dataset.Timestamp) && strings.Contains(value, " ") {
 		return "In a query string write + as %2B."
 	}
 	return ""

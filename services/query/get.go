@@ -16,10 +16,9 @@ import (
 func (s *Service) get(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
 	key, err := ep.ds.ParseRowID(r.PathValue("id"))
 	if err != nil {
-		p := web.NewProblem(web.InvalidID, sentence(err), "An id is the key's parts joined by commas: "+strings.Join(fieldNames(ep.ds.Key), ",")+".")
-		return p
+		return invalidID(ep, err)
 	}
-	fields, columns, p := ep.parseGet(r.URL.RawQuery)
+	enc, columns, p := ep.parseGet(r.URL.RawQuery)
 	if p != nil {
 		return p
 	}
@@ -29,6 +28,7 @@ func (s *Service) get(ep *endpoint, w http.ResponseWriter, r *http.Request) *web
 	defer ep.gets.leave()
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.GetTimeout)
 	defer cancel()
+	start := s.deps.Now()
 	row, err := s.deps.Store.Get(ctx, ep.ds.Table(), key, columns)
 	if errors.Is(err, store.ErrNotFound) {
 		return web.NewProblem(web.RowNotFound, fmt.Sprintf("%s has no row with this id.", ep.ds.Name), "")
@@ -36,46 +36,43 @@ func (s *Service) get(ep *endpoint, w http.ResponseWriter, r *http.Request) *web
 	if err != nil {
 		return s.storeProblem(ctx, r, ep, err)
 	}
+	var timing timings
+	timing.add("store", s.deps.Now().Sub(start))
 	buf := s.bodies.get()
 	defer s.bodies.put(buf)
-	if *buf, err = ep.appendRow((*buf)[:0], row, fields); err != nil {
+	if *buf, err = enc.AppendJSON((*buf)[:0], row); err != nil {
 		return s.storeProblem(ctx, r, ep, err)
 	}
-	writeJSON(w, http.StatusOK, *buf)
+	timing.set(w.Header())
+	s.respond(w, r, answer{kind: typeJSON, body: *buf, tag: tagOf(*buf), modified: row.Time, cache: ep.cache})
 	return nil
 }
 
-func (ep *endpoint) appendRow(dst []byte, row dataset.Row, fields []*dataset.Field) ([]byte, error) {
-	rec, err := ep.ds.Record(row)
-	if err != nil {
-		return dst, err
-	}
-	id, err := ep.ds.RowID(row.Key)
-	if err != nil {
-		return dst, err
-	}
-	return rec.AppendJSON(dst, id, fields)
+func invalidID(ep *endpoint, err error) *web.Problem {
+	return web.NewProblem(web.InvalidID, sentence(err), "An id is the key's parts joined by commas: "+strings.Join(fieldNames(ep.ds.Key), ",")+".")
 }
 
 // parseGet reads the only parameter of a get, the projection.
-func (ep *endpoint) parseGet(rawQuery string) (fields []*dataset.Field, columns []string, p *web.Problem) {
+func (ep *endpoint) parseGet(rawQuery string) (enc *dataset.Encoder, columns []string, p *web.Problem) {
 	if rawQuery == "" {
-		return nil, nil, nil
+		return ep.encoder, nil, nil
 	}
 	ps, p := parseParams(rawQuery)
 	if p != nil {
 		return nil, nil, p
 	}
+	enc = ep.encoder
 	for _, param := range ps {
 		if param.name != paramFields {
 			return nil, nil, unknownParameter(param.name, []string{paramFields})
 		}
-		if fields, p = ep.parseFields(param.value); p != nil {
+		fields, p := ep.parseFields(param.value)
+		if p != nil {
 			return nil, nil, p
 		}
-		columns = (&page{ep: ep, l: listing{query: listQuery{fields: fields}}}).columns()
+		enc, columns = ep.ds.NewEncoder(fields), ep.columnsFor(fields, nil)
 	}
-	return fields, columns, nil
+	return enc, columns, nil
 }
 
 // sentence makes an error's text fit to stand in a problem's detail.

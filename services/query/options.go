@@ -15,6 +15,9 @@ const (
 	MaxLimit     = 1000
 )
 
+// MaxFields is how many fields a projection may name.
+const MaxFields = 64
+
 // Options bound what one request may cost. The zero value of a field means its default.
 type Options struct {
 	// GetTimeout bounds the read of one row. Default 2s.
@@ -27,6 +30,15 @@ type Options struct {
 	QueueTimeout time.Duration
 	// CursorTTL is how long a cursor is accepted. Default 7 days.
 	CursorTTL time.Duration
+	// ExportTimeout bounds an export; what is left then has a cursor. Default 10m.
+	ExportTimeout time.Duration
+	// WriteTimeout is how long a client of an export may take nothing. Default 15s.
+	WriteTimeout time.Duration
+	// CountTimeout and MaxCountedRows bound a count, which then says that there are more. Default 2s and 100,000.
+	CountTimeout   time.Duration
+	MaxCountedRows int
+	// StatsTTL is how long the statistics of a dataset are reused. Default 10s.
+	StatsTTL time.Duration
 	// MaxScannedRows is how many rows one page may read. Default 50,000.
 	MaxScannedRows int
 	// MaxPageBytes is how large the rows of one page may be. Default 8 MiB.
@@ -35,9 +47,9 @@ type Options struct {
 	MaxFilters int
 	// MaxURLBytes is the longest URL that the listener takes; no next_url is longer. Default 8 KiB.
 	MaxURLBytes int
-	// MaxConcurrentGets, MaxConcurrentLists and MaxConcurrentPublishes are how many requests of one
-	// dataset run at once. Default 256, 32 and 32.
-	MaxConcurrentGets, MaxConcurrentLists, MaxConcurrentPublishes int
+	// MaxConcurrentGets, MaxConcurrentLists, MaxConcurrentExports and MaxConcurrentPublishes are how
+	// many requests of one dataset run at once. Default 256, 32, 8 and 32.
+	MaxConcurrentGets, MaxConcurrentLists, MaxConcurrentExports, MaxConcurrentPublishes int
 	// MaxBodyBytes and MaxRecords bound one request to publish. Default 1 MiB and 1,000.
 	MaxBodyBytes int64
 	MaxRecords   int
@@ -47,6 +59,7 @@ type Options struct {
 func (o Options) Defaults() Options {
 	for d, value := range map[*time.Duration]time.Duration{
 		&o.GetTimeout: 2 * time.Second, &o.ListTimeout: 10 * time.Second, &o.PublishTimeout: 10 * time.Second,
+		&o.ExportTimeout: 10 * time.Minute, &o.WriteTimeout: 15 * time.Second, &o.CountTimeout: 2 * time.Second, &o.StatsTTL: 10 * time.Second,
 		&o.QueueTimeout: 500 * time.Millisecond, &o.CursorTTL: 7 * 24 * time.Hour,
 	} {
 		if *d == 0 {
@@ -54,7 +67,7 @@ func (o Options) Defaults() Options {
 		}
 	}
 	for n, value := range map[*int]int{
-		&o.MaxScannedRows: 50_000, &o.MaxPageBytes: 8 << 20, &o.MaxFilters: 16, &o.MaxURLBytes: 8 << 10,
+		&o.MaxScannedRows: 50_000, &o.MaxCountedRows: 100_000, &o.MaxConcurrentExports: 8, &o.MaxPageBytes: 8 << 20, &o.MaxFilters: 16, &o.MaxURLBytes: 8 << 10,
 		&o.MaxConcurrentGets: 256, &o.MaxConcurrentLists: 32, &o.MaxConcurrentPublishes: 32,
 		&o.MaxRecords: 1000,
 	} {
@@ -78,6 +91,10 @@ func (o Options) Validate() error {
 		{"get timeout", o.GetTimeout, time.Minute},
 		{"list timeout", o.ListTimeout, 10 * time.Minute},
 		{"publish timeout", o.PublishTimeout, 10 * time.Minute},
+		{"export timeout", o.ExportTimeout, 24 * time.Hour},
+		{"write timeout", o.WriteTimeout, time.Hour},
+		{"count timeout", o.CountTimeout, time.Minute},
+		{"lifetime of statistics", o.StatsTTL, time.Hour},
 		{"queue timeout", o.QueueTimeout, time.Minute},
 		{"cursor lifetime", o.CursorTTL, 365 * 24 * time.Hour},
 	} {
@@ -90,6 +107,8 @@ func (o Options) Validate() error {
 		value, max int64
 	}{
 		{"max scanned rows", int64(o.MaxScannedRows), 10_000_000},
+		{"max counted rows", int64(o.MaxCountedRows), 10_000_000},
+		{"max concurrent exports", int64(o.MaxConcurrentExports), 1 << 20},
 		{"max page bytes", int64(o.MaxPageBytes), 1 << 30},
 		{"max filters", int64(o.MaxFilters), 1000},
 		{"max URL bytes", int64(o.MaxURLBytes), 64 << 10},

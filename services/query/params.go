@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -23,7 +24,17 @@ const (
 	paramLimit  = "limit"
 	paramCursor = "cursor"
 	paramScan   = "scan"
+	paramIndex  = "index"
+	paramCount  = "count"
+	paramFormat = "format"
+	// paramExplain asks for the plan instead of the rows.
+	paramExplain = "explain"
 )
+
+// listParameters are those of a list besides the fields.
+func listParameters() []string {
+	return []string{paramFrom, paramTo, paramOrder, paramFields, paramLimit, paramCursor, paramScan, paramIndex, paramCount, paramFormat, paramExplain}
+}
 
 // param is one query parameter, decoded.
 type param struct{ name, value string }
@@ -44,6 +55,9 @@ func parseParams(rawQuery string) ([]param, *web.Problem) {
 		value, err := unescape(rawValue)
 		if err != nil {
 			return nil, invalid(name, "the value is not valid percent-encoded UTF-8 text", "Write special characters as %XX.")
+		}
+		if value == "" && strings.HasSuffix(name, "[exists]") {
+			value = "true"
 		}
 		if value == "" {
 			return nil, invalid(name, "the value is empty", "Give it a value or leave it out.")
@@ -73,7 +87,11 @@ func unescape(s string) (string, error) {
 func encodeParams(ps []param) string {
 	var b strings.Builder
 	for _, p := range ps {
-		if p.name == paramLimit || p.name == paramCursor || p == (param{paramOrder, "asc"}) {
+		switch p.name {
+		case paramLimit, paramCursor, paramCount, paramFormat, paramExplain:
+			continue
+		}
+		if p == (param{paramOrder, "asc"}) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -99,15 +117,34 @@ func valueOf(ps []param, name string) string {
 type listQuery struct {
 	filters []filter
 	fields  []*dataset.Field // nil = all
+	access  string           // the name of the access that is asked for, "" = the best
 	desc    bool
 	scan    bool
+	explain bool
+	count   string // "", countEstimated or countExact
 }
+
+// How exactly a list counts.
+const (
+	countNone      = "none"
+	countEstimated = "estimated"
+	countExact     = "exact"
+)
 
 // parseListQuery reads all parameters but limit and cursor. Relative times are relative to at.
 func (ep *endpoint) parseListQuery(ps []param, at time.Time, maxFilters int) (q listQuery, p *web.Problem) {
 	for _, param := range ps {
 		switch param.name {
-		case paramLimit, paramCursor:
+		case paramLimit, paramCursor, paramFormat:
+		case paramIndex:
+			q.access, p = ep.parseIndex(param)
+		case paramExplain:
+			q.explain, p = parseChoice(param, "true", "false")
+		case paramCount:
+			_, p = parseChoice(param, countNone, countEstimated, countExact)
+			if q.count = param.value; q.count == countNone {
+				q.count = ""
+			}
 		case paramOrder:
 			q.desc, p = parseChoice(param, "desc", "asc")
 		case paramScan:
@@ -148,14 +185,39 @@ func parseChoice(p param, choices ...string) (bool, *web.Problem) {
 	return p.value == choices[0], nil
 }
 
-func parseLimit(ps []param) (int, *web.Problem) {
+// parseIndex reads the name of an index, or key.
+func (ep *endpoint) parseIndex(p param) (string, *web.Problem) {
+	if ep.ds.Index(p.value) != nil {
+		return accessByIndex(ep.ds, ep.ds.Index(p.value)).name(), nil
+	}
+	if p.value == accessKey {
+		return accessKey, nil
+	}
+	names := []string{accessKey}
+	for _, ix := range ep.ds.Indexes {
+		names = append(names, ix.Name)
+	}
+	hint := "Possible: " + strings.Join(names, ", ") + "."
+	if near := dataset.Nearest(p.value, names); near != "" {
+		hint = fmt.Sprintf("Did you mean %s?", near)
+	}
+	return "", invalid(p.name, fmt.Sprintf("%s has no index %q", ep.ds.Name, web.Quote(p.value)), hint)
+}
+
+func parseLimit(ps []param, f format) (int, *web.Problem) {
 	text := valueOf(ps, paramLimit)
-	if text == "" {
+	most := MaxLimit
+	switch {
+	case text == "" && f.streams():
+		return 0, nil
+	case text == "":
 		return DefaultLimit, nil
+	case f.streams():
+		most = math.MaxInt32
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > MaxLimit {
-		return 0, invalid(paramLimit, fmt.Sprintf("expected a whole number from 1 to %d, got %q", MaxLimit, web.Quote(text)), "")
+	if err != nil || n < 1 || n > most {
+		return 0, invalid(paramLimit, fmt.Sprintf("expected a whole number from 1 to %d, got %q", most, web.Quote(text)), "")
 	}
 	return n, nil
 }
@@ -165,6 +227,9 @@ func (ep *endpoint) parseFields(list string) ([]*dataset.Field, *web.Problem) {
 	fields := []*dataset.Field{}
 	seen := map[string]bool{}
 	for name := range strings.SplitSeq(list, ",") {
+		if len(seen) == MaxFields {
+			return nil, invalid(paramFields, fmt.Sprintf("the list has more than %d fields", MaxFields), "Leave fields out to get all of them.")
+		}
 		if seen[name] {
 			return nil, invalid(paramFields, fmt.Sprintf("%q stands twice in the list", web.Quote(name)), "Give it once.")
 		}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -62,7 +63,46 @@ func randomYAML(rng *rand.Rand) string {
 	if timeField != "" {
 		yaml += "    time: " + timeField + "\n"
 	}
-	return yaml
+	return yaml + randomIndexes(rng, fields)
+}
+
+// randomIndexes declares up to two indexes over any fields that have an order.
+func randomIndexes(rng *rand.Rand, fields []string) string {
+	var names []string
+	for _, f := range fields {
+		if !strings.Contains(f, "json") {
+			name, _, _ := strings.Cut(strings.TrimSpace(f), ":")
+			names = append(names, name)
+		}
+	}
+	yaml := ""
+	for i := range rng.IntN(3) {
+		rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		yaml += fmt.Sprintf("      i%d: [%s]\n", i, strings.Join(names[:1+rng.IntN(min(3, len(names)))], ", "))
+	}
+	if yaml == "" {
+		return ""
+	}
+	return "    indexes:\n" + yaml
+}
+
+// leaveStale writes entries as ingest leaves them behind: of rows that are gone, or of another value.
+func leaveStale(t *testing.T, rng *rand.Rand, w *world, ds *dataset.Dataset, rows map[string]dataset.Record) {
+	for i := range ds.Indexes {
+		ix := &ds.Indexes[i]
+		for _, rec := range rows {
+			if rng.IntN(3) > 0 {
+				continue
+			}
+			old := randomRecord(t, rng, ds)
+			if rng.IntN(2) == 0 {
+				for _, f := range ds.Key {
+					old.Values[f.Index] = rec.Values[f.Index]
+				}
+			}
+			w.store.put(ds.IndexTable(ix), dataset.Row{Key: ds.IndexKey(ix, old), Cells: []dataset.Cell{{Column: dataset.IndexColumn}}})
+		}
+	}
 }
 
 func randomRecord(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) dataset.Record {
@@ -82,17 +122,28 @@ func randomRecord(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) dataset.Rec
 
 // condition is a filter as the test understands it, apart from the code under test.
 type condition struct {
-	field *dataset.Field
-	op    string
-	value dataset.Value
+	field  *dataset.Field
+	op     string
+	values []dataset.Value
 }
 
 func (c condition) holds(r dataset.Record) bool {
 	v := r.Values[c.field.Index]
-	if v.IsMissing() {
+	switch {
+	case c.op == "exists":
+		return !v.IsMissing()
+	case c.op == "absent":
+		return v.IsMissing()
+	case v.IsMissing():
 		return false
+	case c.op == "in":
+		return slices.ContainsFunc(c.values, func(o dataset.Value) bool { return o == v })
+	case c.op == "prefix":
+		return strings.HasPrefix(v.Text(), c.values[0].Text())
 	}
-	switch n := v.Compare(c.value); c.op {
+	switch n := v.Compare(c.values[0]); c.op {
+	case "ne":
+		return n != 0
 	case "gt":
 		return n > 0
 	case "gte":
@@ -106,6 +157,17 @@ func (c condition) holds(r dataset.Record) bool {
 	}
 }
 
+// helps says whether a condition on the first field of an access narrows what is read.
+func (c condition) helps(optional bool) bool {
+	switch c.op {
+	case "ne":
+		return false
+	case "exists", "absent":
+		return optional
+	}
+	return true
+}
+
 func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values, []condition) {
 	q, conds := url.Values{}, []condition{}
 	for range rng.IntN(5) {
@@ -113,30 +175,35 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 		if rng.IntN(2) == 0 {
 			f = pick(rng, ds.Key)
 		}
-		if f.Type == dataset.JSON {
+		op := pick(rng, append(Operators(f.Type), Operators(f.Type)[0]))
+		name := f.Name + "[" + op + "]"
+		if q.Has(name) || op == "eq" && q.Has(f.Name) {
 			continue
 		}
-		op := pick(rng, []string{"", "eq", "gt", "gte", "lt", "lte"})
-		if f.Type == dataset.Bool {
-			op = ""
+		cond := condition{field: f, op: op}
+		switch op {
+		case "exists":
+			present := rng.IntN(2) == 0
+			q.Set(name, fmt.Sprint(present))
+			if !present {
+				cond.op = "absent"
+			}
+		case "in":
+			var texts []string
+			for range 1 + rng.IntN(3) {
+				text, v := randomValue(t, rng, f)
+				texts, cond.values = append(texts, strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(text)), append(cond.values, v)
+			}
+			q.Set(name, strings.Join(texts, ","))
+		default:
+			if op == "eq" && rng.IntN(2) == 0 {
+				name = f.Name
+			}
+			text, v := randomValue(t, rng, f)
+			cond.values = []dataset.Value{v}
+			q.Set(name, text)
 		}
-		name := f.Name
-		if op != "" {
-			name += "[" + op + "]"
-		}
-		if q.Has(name) || op == "eq" && q.Has(f.Name) || op == "" && q.Has(f.Name+"[eq]") {
-			continue
-		}
-		text := pick(rng, samples(f.Type))
-		v, err := dataset.ParseText(f, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Type == dataset.Bytes {
-			text = base64.StdEncoding.EncodeToString([]byte(text))
-		}
-		q.Set(name, text)
-		conds = append(conds, condition{f, op, v})
+		conds = append(conds, cond)
 	}
 	if ds.Time != nil && rng.IntN(3) == 0 {
 		at := pick(rng, samples(ds.Time.Type))
@@ -146,22 +213,53 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 		}
 		if rng.IntN(2) == 0 {
 			q.Set("from", at)
-			conds = append(conds, condition{ds.Time, "gte", v})
+			conds = append(conds, condition{ds.Time, "gte", []dataset.Value{v}})
 		} else {
 			q.Set("to", at)
-			conds = append(conds, condition{ds.Time, "lt", v})
+			conds = append(conds, condition{ds.Time, "lt", []dataset.Value{v}})
 		}
 	}
 	return q, conds
 }
 
-// refused says whether a query reads everything: it has filters and none of them is on the first key field.
-func refused(ds *dataset.Dataset, conds []condition) bool {
-	return len(conds) > 0 && !slices.ContainsFunc(conds, func(c condition) bool { return c.field == ds.Key[0] })
+// randomValue is a value as it stands in a query.
+func randomValue(t *testing.T, rng *rand.Rand, f *dataset.Field) (string, dataset.Value) {
+	text := pick(rng, samples(f.Type))
+	v, err := dataset.ParseText(f, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Type == dataset.Bytes {
+		text = base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	return text, v
 }
 
-// expectedIDs is the answer of the naive model: all rows, filtered and sorted by the values of the key.
-func expectedIDs(t *testing.T, ds *dataset.Dataset, rows map[string]dataset.Record, conds []condition, desc bool) []string {
+// refused says whether a query reads everything: it has filters, and none of them is on the first
+// field of the key or of an index.
+func refused(ds *dataset.Dataset, conds []condition, index string) bool {
+	served := func(first *dataset.Field, optional bool) bool {
+		return slices.ContainsFunc(conds, func(c condition) bool { return c.field == first && c.helps(optional) })
+	}
+	if len(conds) == 0 || index == "" && served(ds.Key[0], false) {
+		return false
+	}
+	for i := range ds.Indexes {
+		first := ds.Indexes[i].Fields[0]
+		if (index == "" || index == ds.Indexes[i].Name) && served(first, !first.Required) {
+			return false
+		}
+	}
+	return true
+}
+
+// expectedIDs is the answer of the naive model: all rows, filtered and sorted by the values of the
+// fields that the answer says it went by, then of the key.
+func expectedIDs(t *testing.T, ds *dataset.Dataset, rows map[string]dataset.Record, conds []condition, desc bool, access string) []string {
+	by := ds.Key
+	if name, ok := strings.CutPrefix(access, "index:"); ok {
+		by = append(append([]*dataset.Field{}, ds.Index(name).Fields...), ds.Key...)
+	}
 	var hits []dataset.Record
 	for _, r := range rows {
 		if !slices.ContainsFunc(conds, func(c condition) bool { return !c.holds(r) }) {
@@ -169,7 +267,7 @@ func expectedIDs(t *testing.T, ds *dataset.Dataset, rows map[string]dataset.Reco
 		}
 	}
 	slices.SortFunc(hits, func(a, b dataset.Record) int {
-		for _, f := range ds.Key {
+		for _, f := range by {
 			if n := a.Value(f).Compare(b.Value(f)); n != 0 {
 				return n
 			}
@@ -207,11 +305,19 @@ func TestWalksFindEachMatchingRowOnce(t *testing.T) {
 		for range rng.IntN(60) {
 			r := randomRecord(t, rng, ds)
 			rows[r.RowKey()] = r
-			w.store.put(ds.Table(), r.Row(w.now))
+		}
+		leaveStale(t, rng, w, ds, rows)
+		for _, r := range rows {
+			w.put(ds, r)
 		}
 		for range 15 {
 			q, conds := randomQuery(t, rng, ds)
-			if refused(ds, conds) {
+			index := ""
+			if len(ds.Indexes) > 0 && rng.IntN(4) == 0 {
+				index = pick(rng, ds.Indexes).Name
+				q.Set("index", index)
+			}
+			if refused(ds, conds, index) {
 				rec := w.do("GET", "/v1/datasets/rows/rows?"+q.Encode(), "")
 				if p := problemOf(t, rec); p.Code != web.ScanRefused {
 					t.Fatalf("seed %d: %s: expected a refusal, got %s", seed, q.Encode(), rec.Body)
@@ -222,17 +328,30 @@ func TestWalksFindEachMatchingRowOnce(t *testing.T) {
 			if desc {
 				q.Set("order", "desc")
 			}
-			got, n := walk(w, rng, q)
+			got, access, n := walk(w, rng, q)
 			walks, pages = walks+1, pages+n
-			if d := cmp.Diff(expectedIDs(t, ds, rows, conds, desc), got); d != "" {
-				t.Fatalf("seed %d: %s over %d rows of key %v: %s", seed, q.Encode(), len(rows), fieldNames(ds.Key), d)
+			if index != "" && access != "index:"+index {
+				t.Fatalf("seed %d: %s: read by %s", seed, q.Encode(), access)
+			}
+			want := expectedIDs(t, ds, rows, conds, desc, access)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Fatalf("seed %d: %s over %d rows of key %v by %s: %s", seed, q.Encode(), len(rows), fieldNames(ds.Key), access, d)
+			}
+			exported := exportIDs(t, w, rng, q)
+			if d := cmp.Diff(want, exported); d != "" {
+				t.Fatalf("seed %d: export of %s: %s", seed, q.Encode(), d)
+			}
+			q.Set("count", "exact")
+			q.Set("limit", "1")
+			if p := w.page("/v1/datasets/rows/rows?" + q.Encode()); p.Meta.Count == nil || p.Meta.Count.Value != len(want) || p.Meta.Count.Relation != "eq" {
+				t.Fatalf("seed %d: count of %s is %+v, expected %d", seed, q.Encode(), p.Meta.Count, len(want))
 			}
 		}
 	}
 	t.Logf("%d walks over %d pages", walks, pages)
 }
 
-func walk(w *world, rng *rand.Rand, q url.Values) (ids []string, pages int) {
+func walk(w *world, rng *rand.Rand, q url.Values) (ids []string, access string, pages int) {
 	const path = "/v1/datasets/rows/rows?"
 	target := path + q.Encode()
 	ids = []string{}
@@ -242,9 +361,9 @@ func walk(w *world, rng *rand.Rand, q url.Values) (ids []string, pages int) {
 			limited += fmt.Sprintf("&limit=%d", 1+rng.IntN(9))
 		}
 		p := w.page(limited)
-		ids, pages = append(ids, p.ids()...), pages+1
+		ids, access, pages = append(ids, p.ids()...), p.Meta.Access, pages+1
 		if p.NextCursor == nil {
-			return ids, pages
+			return ids, access, pages
 		}
 		switch rng.IntN(3) {
 		case 0:
@@ -254,6 +373,43 @@ func walk(w *world, rng *rand.Rand, q url.Values) (ids []string, pages int) {
 		default:
 			target = path + q.Encode() + "&cursor=" + *p.NextCursor
 		}
+	}
+}
+
+// exportIDs exports all rows as NDJSON, in one request or going on where a limit ended one.
+func exportIDs(t *testing.T, w *world, rng *rand.Rand, q url.Values) []string {
+	t.Helper()
+	ids := []string{}
+	target := "/v1/datasets/rows/rows?" + q.Encode()
+	for {
+		limited := target
+		if rng.IntN(2) == 0 {
+			limited += fmt.Sprintf("&limit=%d", 1+rng.IntN(30))
+		}
+		rec := w.do("GET", limited+"&format=ndjson", "")
+		if rec.Code != 200 {
+			t.Fatalf("%s: %d %s", limited, rec.Code, rec.Body)
+		}
+		lines := strings.Split(strings.TrimSuffix(rec.Body.String(), "\n"), "\n")
+		var end struct {
+			End        bool `json:"_end"`
+			Rows       int
+			NextCursor *string `json:"next_cursor"`
+		}
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &end); err != nil || !end.End || end.Rows != len(lines)-1 {
+			t.Fatalf("end marker of %d lines: %s", len(lines), lines[len(lines)-1])
+		}
+		for _, line := range lines[:len(lines)-1] {
+			var row struct{ ID string }
+			if err := json.Unmarshal([]byte(line), &row); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, row.ID)
+		}
+		if end.NextCursor == nil {
+			return ids
+		}
+		target = "/v1/datasets/rows/rows?cursor=" + *end.NextCursor
 	}
 }
 

@@ -35,10 +35,8 @@ func (s *Service) publish(ep *endpoint, w http.ResponseWriter, r *http.Request) 
 	if p != nil {
 		return p
 	}
-	if ps, p := parseParams(r.URL.RawQuery); p != nil {
+	if p := noParameters(r.URL.RawQuery); p != nil {
 		return p
-	} else if len(ps) > 0 {
-		return unknownParameter(ps[0].name, nil)
 	}
 	body, p := web.ReadBody(w, r, s.opts.MaxBodyBytes)
 	if p != nil {
@@ -146,7 +144,7 @@ func (s *Service) send(ep *endpoint, w http.ResponseWriter, r *http.Request, lin
 		if err != nil {
 			return web.NewProblem(web.Internal, "The answer could not be written.", "")
 		}
-		writeJSON(w, http.StatusAccepted, body)
+		s.respond(w, r, answer{status: http.StatusAccepted, kind: typeJSON, body: body, cache: "no-store"})
 		return nil
 	}
 	s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "records not published", slog.String("dataset", ep.ds.Name),

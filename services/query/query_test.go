@@ -21,7 +21,8 @@ func TestRoutesAreTheWholePublicSurface(t *testing.T) {
 	w := newWorld(t, testYAML, Options{})
 	want := []string{
 		"GET /", "GET /healthz", "GET /v1/datasets", "GET /v1/datasets/{dataset}",
-		"GET /v1/datasets/{dataset}/rows", "GET /v1/datasets/{dataset}/rows/{id}", "POST /v1/datasets/{dataset}/records",
+		"GET /v1/datasets/{dataset}/rows", "GET /v1/datasets/{dataset}/rows/{id}", "POST /v1/datasets/{dataset}/rows/batch-get",
+		"GET /v1/datasets/{dataset}/stats", "POST /v1/datasets/{dataset}/records",
 	}
 	if d := cmp.Diff(want, w.service.Routes()); d != "" {
 		t.Error(d)
@@ -39,7 +40,7 @@ func TestDocuments(t *testing.T) {
 	if body := w.do("GET", "/healthz", "").Body.String(); body != `{"status":"ok"}` {
 		t.Errorf("healthz %s", body)
 	}
-	if body := w.do("GET", "/", "").Body.String(); body != `{"links":{"datasets":"/v1/datasets","health":"/healthz"},"name":"latamctl"}` {
+	if body := w.do("GET", "/", "").Body.String(); body != `{"links":{"datasets":"/v1/datasets","docs":"/docs","health":"/healthz","openapi":"/openapi.json"},"name":"latamctl"}` {
 		t.Errorf("index %s", body)
 	}
 	var list struct{ Data []struct{ Name string } }
@@ -52,16 +53,18 @@ func TestDocuments(t *testing.T) {
 	}
 	delete(got, "limits")
 	got["fields"] = got["fields"].([]any)[:5]
-	ops := []any{"eq", "gt", "gte", "lt", "lte"}
+	ops := []any{"eq", "ne", "gt", "gte", "lt", "lte", "in", "exists"}
+	texts := []any{"eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix", "exists"}
 	want := map[string]any{
 		"name": "flights", "description": "Departures and their delay", "time": "departed_at", "retention": "36500d", "topic": "flights-events",
-		"key": []any{"origin", "departed_at", "destination"},
-		"links": map[string]any{"self": "/v1/datasets/flights", "rows": "/v1/datasets/flights/rows",
-			"row": "/v1/datasets/flights/rows/{id}", "records": "/v1/datasets/flights/records"},
+		"key": []any{"origin", "departed_at", "destination"}, "auth": "none",
+		"links": map[string]any{"self": "/v1/datasets/flights", "rows": "/v1/datasets/flights/rows", "schema": "/v1/datasets/flights/schema",
+			"row": "/v1/datasets/flights/rows/{id}", "batch_get": "/v1/datasets/flights/rows/batch-get", "aggregate": "/v1/datasets/flights/aggregate",
+			"stats": "/v1/datasets/flights/stats", "tail": "/v1/datasets/flights/tail", "records": "/v1/datasets/flights/records"},
 		"fields": []any{
-			map[string]any{"name": "origin", "type": "string", "description": "IATA code", "required": true, "key": true, "pattern": "^[A-Z]{3}$", "operators": ops},
+			map[string]any{"name": "origin", "type": "string", "description": "IATA code", "required": true, "key": true, "pattern": "^[A-Z]{3}$", "operators": texts},
 			map[string]any{"name": "departed_at", "type": "timestamp", "required": true, "key": true, "operators": ops},
-			map[string]any{"name": "destination", "type": "string", "required": true, "key": true, "pattern": "^[A-Z]{3}$", "operators": ops},
+			map[string]any{"name": "destination", "type": "string", "required": true, "key": true, "pattern": "^[A-Z]{3}$", "operators": texts},
 			map[string]any{"name": "delay_minutes", "type": "int64", "required": false, "key": false, "operators": ops},
 			map[string]any{"name": "distance_miles", "type": "int64", "required": false, "key": false, "minimum": 0.0, "operators": ops},
 		},
@@ -425,7 +428,7 @@ func TestAccept(t *testing.T) {
 		if accept != "" {
 			h.Set("Accept", accept)
 		}
-		if got := checkAccept(h) == nil; got != ok {
+		if _, got := web.Accept(h, typeJSON); got != ok {
 			t.Errorf("%q: %v", accept, got)
 		}
 	}

@@ -15,9 +15,11 @@ import (
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
-// Store reads rows; pkg/store's Client is one. Get returns store.ErrNotFound for an absent row.
+// Store reads rows; pkg/store's Client is one. Get returns store.ErrNotFound for an absent row, and
+// GetMany one without cells.
 type Store interface {
 	Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error)
+	GetMany(ctx context.Context, table string, keys, columns []string) ([]dataset.Row, error)
 	Scan(ctx context.Context, table string, s store.Scan, each func(dataset.Row) bool) error
 }
 
@@ -38,6 +40,8 @@ type Deps struct {
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
 	// it a random one is made, and cursors end with the process.
 	CursorKey []byte
+	// Activity tells what ingest does with a dataset, where it runs in this process; nil where it does not.
+	Activity func(dataset string) (Activity, bool)
 }
 
 // Service answers the public HTTP API.
@@ -48,6 +52,7 @@ type Service struct {
 	endpoints map[string]*endpoint
 	router    *web.Router
 	bodies    bufferPool
+	draining  chan struct{}
 }
 
 // New compiles the declaration's datasets into endpoints.
@@ -73,7 +78,7 @@ func New(opts Options, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{opts: opts, deps: deps, sealer: sealer, endpoints: map[string]*endpoint{}}
+	s := &Service{opts: opts, deps: deps, sealer: sealer, endpoints: map[string]*endpoint{}, draining: make(chan struct{})}
 	for _, ds := range deps.Declaration.Datasets {
 		ep, err := newEndpoint(ds, opts)
 		if err != nil {
@@ -103,21 +108,25 @@ func (s *Service) routes() (*web.Router, error) {
 		return nil, err
 	}
 	rt := &web.Router{}
-	rt.HandleFunc(http.MethodGet, "/", document(func(*endpoint) []byte { return index }).static)
-	rt.HandleFunc(http.MethodGet, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
-	})
-	rt.HandleFunc(http.MethodGet, "/v1/datasets", document(func(*endpoint) []byte { return list }).static)
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(document(func(ep *endpoint) []byte { return ep.description }).serve))
+	rt.HandleFunc(http.MethodGet, "/", s.static(newDocument(typeJSON, index)))
+	rt.HandleFunc(http.MethodGet, "/healthz", s.static(newDocument(typeJSON, []byte(`{"status":"ok"}`))))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets", s.static(newDocument(typeJSON, list)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(func(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
+		return s.serveDocument(ep.description, w, r)
+	}))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(s.get))
-	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(s.publish))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(inJSON(s.get)))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/rows/batch-get", s.with(inJSON(s.batchGet)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.with(inJSON(s.stats)))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(inJSON(s.publish)))
 	return rt, nil
 }
 
-// with finds the endpoint of the path's dataset, checks Accept, and writes the problem that the
-// handler returns.
-func (s *Service) with(handle func(*endpoint, http.ResponseWriter, *http.Request) *web.Problem) http.HandlerFunc {
+// handler answers a request about one dataset, or returns the problem to write.
+type handler func(*endpoint, http.ResponseWriter, *http.Request) *web.Problem
+
+// with finds the endpoint of the path's dataset and writes the problem that the handler returns.
+func (s *Service) with(handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("dataset")
 		ep := s.endpoints[name]
@@ -125,13 +134,19 @@ func (s *Service) with(handle func(*endpoint, http.ResponseWriter, *http.Request
 			web.WriteProblem(w, r, s.noDataset(name))
 			return
 		}
-		p := checkAccept(r.Header)
-		if p == nil {
-			p = handle(ep, w, r)
-		}
-		if p != nil {
+		if p := handle(ep, w, r); p != nil {
 			web.WriteProblem(w, r, p)
 		}
+	}
+}
+
+// inJSON refuses callers that do not take JSON.
+func inJSON(handle handler) handler {
+	return func(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
+		if _, ok := web.Accept(r.Header, typeJSON); !ok {
+			return notAcceptable(typeJSON)
+		}
+		return handle(ep, w, r)
 	}
 }
 
@@ -141,31 +156,4 @@ func (s *Service) noDataset(name string) *web.Problem {
 		hint = fmt.Sprintf("Did you mean %s? %s", near, hint)
 	}
 	return web.NewProblem(web.DatasetNotFound, fmt.Sprintf("There is no dataset %q.", web.Quote(name)), hint)
-}
-
-// document serves a body that was made at the start.
-type document func(*endpoint) []byte
-
-func (d document) serve(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
-	if r.URL.RawQuery != "" {
-		ps, p := parseParams(r.URL.RawQuery)
-		if p != nil {
-			return p
-		}
-		if len(ps) > 0 {
-			return unknownParameter(ps[0].name, nil)
-		}
-	}
-	writeJSON(w, http.StatusOK, d(ep))
-	return nil
-}
-
-func (d document) static(w http.ResponseWriter, r *http.Request) {
-	p := checkAccept(r.Header)
-	if p == nil {
-		p = d.serve(nil, w, r)
-	}
-	if p != nil {
-		web.WriteProblem(w, r, p)
-	}
 }

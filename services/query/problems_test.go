@@ -113,6 +113,11 @@ func TestProblems(t *testing.T) {
 		{"scan refused", get(rows + "?delay_minutes=1&late=true"), web.ScanRefused, []string{"scan=allow", "origin", `"usable":[{"access":"key","fields":["origin","departed_at","destination"]}]`, "NOT_A_KEY_PREFIX"}},
 		{"scan refused for times", get(rows + "?from=2001-01-01"), web.ScanRefused, []string{"from"}},
 		{"scan refused in the middle of the key", get(rows + "?destination=SCL"), web.ScanRefused, nil},
+		{"index being built", func(w *world) *httptest.ResponseRecorder {
+			i := newWorld(t, indexedYAML, Options{})
+			delete(i.store.tables, "orders-by_time")
+			return i.do("GET", "/v1/datasets/orders/rows?index=by_time", "")
+		}, web.IndexBuilding, []string{"by_time", "order_no"}},
 		{"cursor of nobody", get(rows + "?cursor=v1.AAAA"), web.CursorMismatch, nil},
 		{"cursor of another dataset", func(w *world) *httptest.ResponseRecorder {
 			w.add("tags", `{"name":"a"}`)

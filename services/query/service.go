@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -53,6 +54,7 @@ type Service struct {
 	router    *web.Router
 	bodies    bufferPool
 	draining  chan struct{}
+	drainOnce sync.Once
 }
 
 // New compiles the declaration's datasets into endpoints.

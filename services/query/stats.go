@@ -55,10 +55,14 @@ type statsIngest struct {
 
 // statsCache keeps what a look at all rows found, because a console asks again and again.
 type statsCache struct {
-	mu   sync.Mutex
-	at   time.Time
-	rows statsCount
-	// first and last are the event times, zero when there are none.
+	mu sync.Mutex
+	at time.Time
+	rowStats
+}
+
+// rowStats is what a look at all rows finds. The times are zero when there are no rows.
+type rowStats struct {
+	rows        statsCount
 	first, last time.Time
 }
 
@@ -119,7 +123,7 @@ func (s *Service) statsOf(ctx context.Context, ep *endpoint, c *statsCache, now 
 func (s *Service) lookAtRows(ctx context.Context, ep *endpoint, c *statsCache) error {
 	until := s.deps.Now().Add(s.opts.CountTimeout)
 	rd := reading{plan: makePlan(accessByKey(ep.ds), nil), limit: s.opts.MaxCountedRows + 1, columns: ep.columnsFor([]*dataset.Field{}, nil)}
-	*c = statsCache{rows: statsCount{Relation: "eq"}}
+	c.rowStats = rowStats{rows: statsCount{Relation: "eq"}}
 	n := 0
 	err := s.read(ctx, rd, func(_ string, row dataset.Row, _ bool) bool {
 		n++

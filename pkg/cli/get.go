@@ -22,6 +22,7 @@ import (
 // getOptions are the flags of get.
 type getOptions struct {
 	limit        int
+	explain      bool
 	url, dataDir string
 }
 
@@ -30,8 +31,9 @@ func getCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "get DATASET [FIELD=VALUE]...", GroupID: groupData,
 		Short: "Read rows through the HTTP API",
-		Long: `get lists rows. FIELD=VALUE and FIELD[gte]=VALUE filter by the key from its first field on;
-from=, to=, order=, fields= and scan=allow work as in the HTTP API.`,
+		Long: `get lists rows. FIELD=VALUE, FIELD[gte]=VALUE and the other operators filter by the key or an
+index from its first field on; from=, to=, order=, fields=, index= and scan=allow work as in
+the HTTP API. --explain shows how the rows would be found instead of the rows.`,
 		Example: `  latamctl get flights --limit 5
   latamctl get flights origin=SFO 'departed_at[gte]=2001-01-02'
   latamctl get flights origin=SFO order=desc fields=destination,delay_minutes -o json`,
@@ -41,9 +43,10 @@ from=, to=, order=, fields= and scan=allow work as in the HTTP API.`,
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.limit, "limit", 20, "most rows; 0 is all")
+	f.BoolVar(&o.explain, "explain", false, "show how the rows would be found")
 	f.StringVar(&o.url, "url", "", "base URL of the API (default the running latamctl up's)")
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
-	config.MarkInvocation(f, "limit")
+	config.MarkInvocation(f, "limit", "explain")
 	return cmd
 }
 
@@ -92,6 +95,10 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 	if err != nil {
 		return err
 	}
+	list := base + "/v1/datasets/" + url.PathEscape(ds.Name) + "/rows?"
+	if o.explain {
+		return a.explainGet(ctx, list, query)
+	}
 	rows := a.rowWriter(ds, query.Get("fields"))
 	left := o.limit
 	for more := true; more; {
@@ -101,7 +108,7 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Set("limit", strconv.Itoa(limit))
 		var p page
-		if err := a.fetch(ctx, base+"/v1/datasets/"+url.PathEscape(ds.Name)+"/rows?"+query.Encode(), &p); err != nil {
+		if err := a.fetch(ctx, list+query.Encode(), &p); err != nil {
 			return errors.Join(rows.end(), err)
 		}
 		if err := rows.write(p.Data); err != nil {
@@ -114,6 +121,56 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 	}
 	return rows.end()
+}
+
+// explanation is the API's answer to explain=true.
+type explanation struct {
+	Schema     string        `json:"schema"`
+	Plan       *explainedWay `json:"plan"`
+	Order      string        `json:"order"`
+	Columns    []string      `json:"columns"`
+	RowsToRead struct {
+		Value    int    `json:"value"`
+		Relation string `json:"relation"`
+	} `json:"rows_to_read"`
+	Refused *struct {
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+		Hint   string `json:"hint"`
+	} `json:"refused,omitempty"`
+	Considered []explainedWay `json:"considered"`
+}
+
+type explainedWay struct {
+	Access string `json:"access"`
+	Note   string `json:"note"`
+}
+
+func (a *app) explainGet(ctx context.Context, list string, query url.Values) error {
+	query.Set("explain", "true")
+	var e explanation
+	if err := a.fetch(ctx, list+query.Encode(), &e); err != nil {
+		return err
+	}
+	if a.global.output == outputJSON {
+		e.Schema = "latamctl.get-explain/v1"
+		return json.NewEncoder(a.proc.Out).Encode(e)
+	}
+	switch {
+	case e.Refused != nil:
+		fmt.Fprintf(a.proc.Out, "refused: %s: %s\n%s\n", e.Refused.Code, e.Refused.Detail, e.Refused.Hint)
+	case e.Plan != nil:
+		atLeast := ""
+		if e.RowsToRead.Relation == "gte" {
+			atLeast = "at least "
+		}
+		fmt.Fprintf(a.proc.Out, "read by %s, %s, %s%d rows\n", e.Plan.Access, e.Order, atLeast, e.RowsToRead.Value)
+	}
+	w := tabwriter.NewWriter(a.proc.Out, 0, 0, 2, ' ', 0)
+	for _, way := range e.Considered {
+		fmt.Fprintf(w, "  %s\t%s\n", way.Access, way.Note)
+	}
+	return w.Flush()
 }
 
 // apiURL is the base of the API: the flag's, or the running stack's.

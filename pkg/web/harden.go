@@ -110,6 +110,11 @@ func (h *hardened) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(x, r, p)
 		return
 	}
+	if len(r.TransferEncoding) > 0 {
+		// A request with a length besides its chunks means different things to different servers, and
+		// net/http does not tell it from an honest one. Nothing that follows may ride on it.
+		header.Set("Connection", "close")
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = http.MaxBytesReader(w, r.Body, h.opts.MaxBodyBytes)
 	}

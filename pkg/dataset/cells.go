@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"fmt"
 	"time"
 	"unicode/utf8"
 )
@@ -70,8 +69,7 @@ func (ds *Dataset) Record(row Row) (Record, error) {
 		}
 		v, ok := cellValue(kindOf(f.Type), c.Value)
 		if !ok {
-			return Record{}, fmt.Errorf("row %s of %s, column %s: expected %s, got %s", ds.showKey(row.Key), ds.Name,
-				c.Column, kindOf(f.Type).expected(), quoteCut(string(c.Value[:min(len(c.Value), maxQuoted+1)])))
+			return Record{}, ds.cellFault(row, c.Column, kindOf(f.Type), c.Value)
 		}
 		r.Values[f.Index] = v
 	}

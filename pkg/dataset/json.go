@@ -59,7 +59,7 @@ func (v Value) AppendJSON(dst []byte) []byte {
 
 // appendJSONString quotes s. Bytes that are not UTF-8 are passed on, for the
 // reader to refuse.
-func appendJSONString(dst []byte, s string) []byte {
+func appendJSONString[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); i++ {

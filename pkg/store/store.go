@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"cloud.google.com/go/bigtable"
@@ -36,6 +37,13 @@ type Options struct {
 	AppProfile string
 	// CommitTimeout bounds one bulk write with the client's own retries. Default 5s.
 	CommitTimeout time.Duration
+	// MaxConcurrentGets is the number of requests for single rows of one table that run at a time;
+	// further gets wait for one of them and are then sent together. Few make large batches, which
+	// suits a server that is near; more suit one that is far away. Default 32.
+	MaxConcurrentGets int
+	// HedgeAfter sends a get once more when it has no answer after this time; the first answer
+	// counts. Hedges are at most one in twenty requests. 0 sends each get once.
+	HedgeAfter time.Duration
 	// Pool is the number of gRPC channels; it is ignored when Client passes a connection. Default 4.
 	Pool int
 	// Direct allows DirectPath to Google's network, which works on Google Cloud only.
@@ -54,6 +62,9 @@ func (o Options) Defaults() Options {
 	if o.Pool == 0 {
 		o.Pool = 4
 	}
+	if o.MaxConcurrentGets == 0 {
+		o.MaxConcurrentGets = 32
+	}
 	return o
 }
 
@@ -68,6 +79,10 @@ func (o Options) Validate() error {
 		return fmt.Errorf("store: commit timeout %s is under 10ms", o.CommitTimeout)
 	case o.Pool < 1 || o.Pool > 256:
 		return fmt.Errorf("store: pool of %d channels is not in 1..256", o.Pool)
+	case o.MaxConcurrentGets < 1 || o.MaxConcurrentGets > 10_000:
+		return fmt.Errorf("store: %d concurrent gets are not in 1..10000", o.MaxConcurrentGets)
+	case o.HedgeAfter < 0 || o.HedgeAfter > time.Minute:
+		return fmt.Errorf("store: hedging after %s is not in 0s..1m", o.HedgeAfter)
 	}
 	return nil
 }
@@ -77,6 +92,8 @@ type Client struct {
 	opts     Options
 	client   *bigtable.Client
 	observed instruments
+	queues   sync.Map // table name → *getQueue
+	hedge    *hedger
 }
 
 // Open connects to the instance. It does not fail when the instance cannot be reached; Ping does.
@@ -99,7 +116,7 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bigtable instance %s: %w", opts.Instance, err)
 	}
-	return &Client{opts: opts, client: client, observed: observed}, nil
+	return &Client{opts: opts, client: client, observed: observed, hedge: newHedger(opts.HedgeAfter)}, nil
 }
 
 // Close ends the connection.
@@ -115,17 +132,15 @@ func (c *Client) Ping(ctx context.Context, table string) error {
 }
 
 // Get reads the newest cells of one row; columns nil reads all. It returns ErrNotFound when the
-// row does not exist or has none of the columns.
+// row does not exist or has none of the columns. Gets of one table at the same time share requests
+// (Options.MaxConcurrentGets); callers must not change the row, which two of them may hold.
 func (c *Client) Get(ctx context.Context, table, key string, columns []string) (row dataset.Row, err error) {
 	defer c.observed.time(ctx, table, "read_row", time.Now(), &err)
-	raw, err := c.client.Open(table).ReadRow(ctx, key, bigtable.RowFilter(newestCells(columns)))
-	if err != nil {
-		return row, fmt.Errorf("read row of table %s: %w", table, classify(err))
+	row, err = c.queueOf(table).get(ctx, key, columns)
+	if err == nil && len(row.Cells) == 0 {
+		err = ErrNotFound
 	}
-	if len(raw) == 0 {
-		return row, ErrNotFound
-	}
-	return fromBigtable(raw), nil
+	return row, err
 }
 
 // Range is the row keys in [Start, End); an empty bound leaves that side open.
@@ -162,7 +177,7 @@ func (c *Client) Scan(ctx context.Context, table string, s Scan, each func(datas
 	if s.Reverse {
 		opts = append(opts, bigtable.ReverseScan())
 	}
-	err = c.client.Open(table).ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
+	err = c.queueOf(table).table.ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
 	if err != nil {
 		return fmt.Errorf("scan table %s: %w", table, classify(err))
 	}
@@ -210,7 +225,7 @@ func (c *Client) GetMany(ctx context.Context, table string, keys, columns []stri
 			list = append(list, key)
 		}
 	}
-	err = c.client.Open(table).ReadRows(ctx, list, func(raw bigtable.Row) bool {
+	err = c.queueOf(table).table.ReadRows(ctx, list, func(raw bigtable.Row) bool {
 		rows[at[raw.Key()]] = fromBigtable(raw)
 		return true
 	}, bigtable.RowFilter(newestCells(columns)))

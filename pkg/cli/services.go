@@ -175,7 +175,7 @@ func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Da
 
 func (a *app) ingestDeps(p *platform) ingest.Deps {
 	deps := ingest.Deps{
-		Source: p.bus, Sink: p.store, DeadLetters: p.bus,
+		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus,
 		Log: a.log, Meter: p.telemetry.Meter, Now: a.proc.Now,
 	}
 	if p.telemetry.Exporting {

@@ -282,7 +282,7 @@ func TestIndexesNeedRows(t *testing.T) {
 // its newest event, and every index is marked.
 func TestIndexProperty(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(250) {
+	for seed := range uint64(100) {
 		inIndexedBubble(t, func(t *testing.T, h *indexed) {
 			p := &indexProperty{indexed: h, rng: rand.New(rand.NewPCG(seed, 11))}
 			p.run(1+p.intn(3), []float64{0, 0.05, 0.2}[p.intn(3)])
@@ -299,7 +299,7 @@ func TestIndexProperty(t *testing.T) {
 // TestOneWriterInOrderLeavesNoStaleEntry is the case that most datasets are in.
 func TestOneWriterInOrderLeavesNoStaleEntry(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(50) {
+	for seed := range uint64(20) {
 		inIndexedBubble(t, func(t *testing.T, h *indexed) {
 			p := &indexProperty{indexed: h, rng: rand.New(rand.NewPCG(seed, 12)), inOrder: true}
 			p.run(1, 0)

@@ -165,7 +165,7 @@ func (b *build) putAll(ctx context.Context, rows []dataset.Row) (skipped int, er
 		rec, err := b.route.ds.Record(row)
 		if err != nil {
 			skipped += len(b.missing)
-			b.route.deps.Log.Warn("row not indexed", "dataset", b.route.ds.Name, "error", err)
+			b.warn(skipped, "error", err)
 			continue
 		}
 		entries := b.route.ds.IndexEntries(rec, row.Time)
@@ -181,14 +181,35 @@ func (b *build) putAll(ctx context.Context, rows []dataset.Row) (skipped int, er
 			switch {
 			case errors.Is(err, store.ErrPoison):
 				skipped++
-				b.route.deps.Log.Warn("row not indexed", "dataset", b.route.ds.Name, "index", b.route.ds.Indexes[i].Name,
-					"key_bytes", len(entries[at].Key), "error", err)
+				b.warn(skipped, "index", b.route.ds.Indexes[i].Name, "row", b.rowID(i, entries[at].Key), "error", err)
 			case err != nil:
 				return 0, err
 			}
 		}
 	}
 	return skipped, nil
+}
+
+// maxBuildWarnings bounds how many rows the log names; the end of the build counts them all.
+const maxBuildWarnings = 20
+
+func (b *build) warn(skipped int, attrs ...any) {
+	if b.skipped+skipped <= maxBuildWarnings {
+		b.route.deps.Log.Warn("row not indexed", append([]any{"dataset", b.route.ds.Name}, attrs...)...)
+	}
+}
+
+// rowID is the id of the row that an entry points to.
+func (b *build) rowID(index int, entry string) string {
+	_, key, err := b.route.ds.SplitIndexKey(&b.route.ds.Indexes[index], entry)
+	if err != nil {
+		return ""
+	}
+	id, err := b.route.ds.RowID(key)
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
 // tidyMoved removes the entries of rows that moved between their reading and the writing of their

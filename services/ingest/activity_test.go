@@ -66,6 +66,13 @@ func TestActivityOfService(t *testing.T) {
 		h.send(eventAt("a", 1, second(1)))
 		h.send(eventAt("a", 2, second(9)))
 		h.send(eventAt("b", 3, second(5)))
+		h.idle()
+		late := h.message(eventAt("b", 2, second(5))) // It is stored already: by a later publish of its time.
+		late.PublishTime = late.PublishTime.Add(-time.Second)
+		h.deliver(late)
+		h.send(eventAt("e", 1, second(2)))
+		h.idle()
+		h.deliver(late)
 		h.send("no JSON")
 		h.idle()
 		stored := time.Now()
@@ -81,7 +88,7 @@ func TestActivityOfService(t *testing.T) {
 			t.Errorf("activity %+v, %v; want the last commit by %s", got, ok, stored)
 		}
 		got.LastCommit = time.Time{}
-		if diff := cmp.Diff(Activity{Stored: 3, PerSecond: 3, NewestEvent: second(9), InFlight: 1}, got); diff != "" {
+		if diff := cmp.Diff(Activity{Stored: 6, PerSecond: 6, NewestEvent: second(9), InFlight: 1}, got); diff != "" {
 			t.Errorf("activity (-want +got):\n%s", diff)
 		}
 		if _, ok := h.svc.Activity("absent"); ok {

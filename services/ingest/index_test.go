@@ -351,13 +351,14 @@ func (p *indexProperty) run(services int, faults float64) {
 		p.start(Options{Shards: 1 + p.intn(3), BatchRows: 1 + p.intn(20), RetryDelay: time.Duration(1+p.intn(20)) * time.Millisecond})
 	}
 	var publishers sync.WaitGroup
+	pace := 1 + p.intn(10_000)
 	for _, m := range p.messages {
 		if p.inOrder {
 			for !p.deliver(0, m) {
 			}
 			continue
 		}
-		time.Sleep(time.Duration(p.intn(3000)) * time.Microsecond)
+		time.Sleep(time.Duration(p.intn(pace)) * time.Microsecond)
 		for range 1 + p.intn(5)/4 {
 			publishers.Go(func() {
 				for !p.deliver(p.intn(services), m) {
@@ -377,12 +378,13 @@ func (p *indexProperty) run(services int, faults float64) {
 // makeMessages makes records of few keys, few colors and few event times; in order each has a time
 // of its own.
 func (p *indexProperty) makeMessages() {
+	keys, times := 1+p.intn(6), 1+p.intn(6)
 	for i := range 1 + p.intn(100) {
-		at := p.intn(6)
+		at := p.intn(times)
 		if p.inOrder {
 			at = i
 		}
-		data := colored(fmt.Sprint("k", p.intn(6)), at, i, []string{"", "red", "blue"}[p.intn(3)])
+		data := colored(fmt.Sprint("k", p.intn(keys)), at, i, []string{"", "red", "blue"}[p.intn(3)])
 		m := bus.Message{ID: fmt.Sprint(i + 1), PublishTime: time.Now().Add(time.Duration(i) * time.Microsecond), Data: []byte(data)}
 		p.messages = append(p.messages, m)
 		p.expect(m)

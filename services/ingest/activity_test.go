@@ -70,9 +70,16 @@ func TestActivityOfService(t *testing.T) {
 		late := h.message(eventAt("b", 2, second(5))) // It is stored already: by a later publish of its time.
 		late.PublishTime = late.PublishTime.Add(-time.Second)
 		h.deliver(late)
+		h.idle()
+		h.sink.gate = make(chan struct{})
 		h.send(eventAt("e", 1, second(2)))
 		h.idle()
-		h.deliver(late)
+		h.deliver(late) // In one batch with the next.
+		h.send(eventAt("f", 1, second(2)))
+		h.letThrough(h.sink.gate)
+		h.letThrough(h.sink.gate)
+		h.idle()
+		h.sink.gate = nil
 		h.send("no JSON")
 		h.idle()
 		stored := time.Now()
@@ -88,7 +95,7 @@ func TestActivityOfService(t *testing.T) {
 			t.Errorf("activity %+v, %v; want the last commit by %s", got, ok, stored)
 		}
 		got.LastCommit = time.Time{}
-		if diff := cmp.Diff(Activity{Stored: 6, PerSecond: 6, NewestEvent: second(9), InFlight: 1}, got); diff != "" {
+		if diff := cmp.Diff(Activity{Stored: 7, PerSecond: 7, NewestEvent: second(9), InFlight: 1}, got); diff != "" {
 			t.Errorf("activity (-want +got):\n%s", diff)
 		}
 		if _, ok := h.svc.Activity("absent"); ok {

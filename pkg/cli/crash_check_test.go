@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"cloud.google.com/go/bigtable"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/testkit"
 )
 
@@ -119,11 +121,44 @@ type crashSide struct {
 func (l *crashLoad) reports() []crashSide {
 	l.t.Helper()
 	deliveries, letters := l.received()
+	flights := l.readAll("flights")
 	return []crashSide{
-		{"flights", testkit.CheckStored(l.attempts(l.flights), l.readAll("flights"), letters, flightShape())},
+		{"flights", testkit.CheckStored(l.attempts(l.flights), flights, letters, flightShape())},
+		{"index", testkit.CheckIndexed(flights, l.readEntries(), l.entryOf)},
 		{"messages", testkit.CheckDelivered(l.attempts(l.messages), deliveries)},
 		{"table", testkit.CheckStored(l.attempts(l.table), l.readAll(crashTable), nil, rowShape())},
 	}
+}
+
+// readEntries reads the index by destination but for its mark.
+func (l *crashLoad) readEntries() []testkit.Row {
+	l.t.Helper()
+	ds, ix := l.ds, l.ds.Index("by_destination")
+	rows := l.readAll(ds.IndexTable(ix))
+	return slices.DeleteFunc(rows, func(row testkit.Row) bool {
+		if row.Key != dataset.IndexMark {
+			return false
+		}
+		if len(row.Cells) != 1 || row.Cells[0].Value != ds.Signature(ix) {
+			l.t.Errorf("index %s has the mark %v, want %q", ix.Name, row.Cells, ds.Signature(ix))
+		}
+		return true
+	})
+}
+
+// entryOf returns the key of a flight's entry in the index by destination.
+func (l *crashLoad) entryOf(row testkit.Row) string {
+	l.t.Helper()
+	ds := l.ds
+	stored := dataset.Row{Key: row.Key}
+	for _, c := range row.Cells {
+		stored.Cells = append(stored.Cells, dataset.Cell{Column: strings.TrimPrefix(c.Column, dataset.Family+":"), Value: []byte(c.Value)})
+	}
+	rec, err := ds.Record(stored)
+	if err != nil {
+		l.t.Error(err)
+	}
+	return ds.IndexKey(ds.Index("by_destination"), rec)
 }
 
 func (l *crashLoad) attempts(ledger *testkit.Ledger) []testkit.Attempt {
@@ -143,6 +178,9 @@ func (l *crashLoad) check(t *testing.T) testkit.Report {
 		t.Logf("%s: %s", side.name, side.report)
 		if !side.report.OK() {
 			t.Errorf("%s:\n%s", side.name, strings.Join(side.report.Violations, "\n"))
+		}
+		if side.name == "index" {
+			continue // Its load is that of the flights.
 		}
 		// A load that never got through would prove nothing.
 		if least := 5 * l.stack.kills; side.report.Acked < least {

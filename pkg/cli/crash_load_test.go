@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/api/option"
 
+	"github.com/latamctl/latamctl/examples"
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
@@ -36,6 +37,7 @@ type crashLoad struct {
 	t     *testing.T
 	stack *crashStack
 	seed  uint64
+	ds    *dataset.Dataset // the flights
 
 	bus                      *bus.Client
 	store                    *store.Client
@@ -55,7 +57,11 @@ func newCrashLoad(t *testing.T, s *crashStack, seed uint64) *crashLoad {
 		t: t, stack: s, seed: seed, stop: make(chan struct{}),
 		flights: s.crashLedger("flights"), messages: s.crashLedger("messages"), table: s.crashLedger("table"),
 	}
-	var err error
+	decl, err := dataset.Load("", examples.Declaration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.ds = decl.Dataset("flights")
 	l.bus, err = bus.Open(t.Context(), bus.Options{
 		Project: crashProject, Client: []option.ClientOption{s.dial(func(r ready) string { return r.Pubsub })},
 	})

@@ -141,7 +141,9 @@ func (p *platform) ensure(ctx context.Context, datasets []*dataset.Dataset) erro
 	g, ctx := errgroup.WithContext(ctx)
 	for _, ds := range datasets {
 		g.Go(func() error { return p.bus.Ensure(ctx, bus.RouteOf(ds)) })
-		g.Go(func() error { return admin.Ensure(ctx, store.TableOf(ds)) })
+		for _, table := range store.TablesOf(ds) {
+			g.Go(func() error { return admin.Ensure(ctx, table) })
+		}
 	}
 	if err := g.Wait(); err != nil {
 		return fail(exitUnavailable, "check that the emulators answer: latamctl doctor", fmt.Errorf("prepare topics and tables: %w", err))

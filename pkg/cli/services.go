@@ -43,6 +43,8 @@ func addIngestFlags(cmd *cobra.Command, o *ingest.Options) {
 	f.IntVar(&o.Shards, "shards", d.Shards, "commits at a time for each dataset")
 	f.IntVar(&o.MaxMessages, "max-messages", d.MaxMessages, "most messages in work for each dataset")
 	f.IntVar(&o.MaxBytes, "max-bytes", d.MaxBytes, "most bytes in work for each dataset")
+	f.DurationVar(&o.IndexTimeout, "index-timeout", d.IndexTimeout, "longest read or deletion for the upkeep of indexes")
+	f.IntVar(&o.IndexBuildRate, "index-build-rate", d.IndexBuildRate, "most rows a second that get the entries of a new index")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", d.DrainTimeout, "longest wait for work in progress at the end")
 }
 
@@ -63,6 +65,8 @@ or its rejection is safe in the dead-letter topic. SIGTERM drains and exits 0.`,
 	cmd.Flags().StringArrayVar(&o.datasets, "dataset", nil, "dataset to ingest, repeatable (default all)")
 	_ = cmd.RegisterFlagCompletionFunc("dataset", datasetArg(a)) // It fails only for an unknown flag.
 	addIngestFlags(cmd, &o.ingest)
+	cmd.Flags().DurationVar(&o.ingest.IndexBuildDelay, "index-build-delay", time.Minute,
+		"wait before the rows already stored get the entries of a new index; choose it longer than a rollout,\nbecause processes of the older declaration write rows without these entries")
 	addCloudFlags(cmd, &o.cloud)
 	return cmd
 }
@@ -175,7 +179,7 @@ func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Da
 
 func (a *app) ingestDeps(p *platform) ingest.Deps {
 	deps := ingest.Deps{
-		Source: p.bus, Sink: p.store, DeadLetters: p.bus,
+		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus,
 		Log: a.log, Meter: p.telemetry.Meter, Now: a.proc.Now,
 	}
 	if p.telemetry.Exporting {

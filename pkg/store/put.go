@@ -23,7 +23,7 @@ const maxCells = 100_000
 // ErrMisconfigured, or context.Canceled when the caller gave up.
 //
 // Only SetCell with the row's own timestamp is used, because the client retries a whole group
-// after a broken stream: any other mutation would leave a second cell behind.
+// after a broken stream: any other write would leave a second cell behind.
 func (c *Client) Put(ctx context.Context, table string, rows []dataset.Row) []error {
 	errs := make([]error, len(rows))
 	c.putBisecting(ctx, table, rows, errs)
@@ -66,13 +66,18 @@ func countCells(rows []dataset.Row) (n int) {
 	return n
 }
 
-// apply is the only call of ApplyBulk; its error has its kind. The deadline is ours because the client retries without end.
-func (c *Client) apply(ctx context.Context, table string, rows []dataset.Row) (rowErrs []error, err error) {
+func (c *Client) apply(ctx context.Context, table string, rows []dataset.Row) ([]error, error) {
 	keys := make([]string, len(rows))
 	muts := make([]*bigtable.Mutation, len(rows))
 	for i, row := range rows {
 		keys[i], muts[i] = row.Key, toMutation(row)
 	}
+	return c.applyBulk(ctx, table, keys, muts)
+}
+
+// applyBulk is the only call of ApplyBulk; its error has its kind. The deadline is ours because the
+// client retries without end, and it retries a whole group: what comes here must do no harm twice.
+func (c *Client) applyBulk(ctx context.Context, table string, keys []string, muts []*bigtable.Mutation) (rowErrs []error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.CommitTimeout)
 	defer cancel()
 	defer c.observed.time(ctx, table, "mutate_rows", time.Now(), &err)

@@ -20,7 +20,9 @@ type canary struct {
 	data []byte // as published
 	id   string // the public row id
 	key  string // the row key
-	want map[string]string
+	// entries are the index entries of the row, in the order of the dataset's indexes.
+	entries []dataset.Row
+	want    map[string]string
 }
 
 const canaryAttempts = 20
@@ -64,7 +66,7 @@ func makeCanary(ds *dataset.Dataset, now time.Time) (canary, error) {
 	if err != nil {
 		return canary{}, err
 	}
-	c := canary{data: data, key: rec.RowKey(), want: map[string]string{}}
+	c := canary{data: data, key: rec.RowKey(), entries: ds.IndexEntries(rec, now), want: map[string]string{}}
 	for _, f := range ds.Fields {
 		switch f.Type {
 		case dataset.String, dataset.Int64, dataset.Bool, dataset.Timestamp, dataset.Date:

@@ -81,10 +81,16 @@ func (r *runner) canary(ctx context.Context, ds *dataset.Dataset) Result {
 	return res
 }
 
-// remove takes the canary out of the table; a failure leaves one recognisable row behind.
+// remove takes the canary out of the table and the indexes; a failure leaves one recognisable row
+// behind, or an entry that points to no row.
 func (r *runner) remove(ctx context.Context, ds *dataset.Dataset, c canary) {
-	if r.deps.Rows != nil {
-		_ = r.deps.Rows.Delete(context.WithoutCancel(ctx), ds.Table(), c.key)
+	if r.deps.Rows == nil {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	_ = r.deps.Rows.Delete(ctx, ds.Table(), c.key)
+	for i, entry := range c.entries {
+		_ = r.deps.Rows.Delete(ctx, ds.IndexTable(&ds.Indexes[i]), entry.Key)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 // item is one decoded record on its way to the store.
 type item struct {
 	row       dataset.Row
+	entries   []dataset.Row // one of each index
 	published time.Time
 	id        string
 	span      trace.SpanContext
@@ -140,22 +141,53 @@ func (sh *shard) commit(b *batch) {
 	r := sh.route
 	rows, winners := b.pending(&sh.recent)
 	if len(rows) == 0 {
+		r.activity.add(r.deps.Now(), b.replaced, time.Time{})
 		return
 	}
 	// A drain must not abort a write that is about to succeed, so the write has no parent context;
 	// the store bounds it.
 	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
 	start := r.deps.Now()
-	errs := r.deps.Sink.Put(ctx, r.ds.Table(), rows)
-	failed := firstError(errs)
-	r.observed.committed(ctx, len(rows), r.deps.Now().Sub(start), failed)
+	errs, stale := r.put(ctx, rows, winners)
+	failed, now := firstError(errs), r.deps.Now()
+	r.observed.committed(ctx, len(rows), now.Sub(start), failed)
 	end(failed)
 	sh.noteOutcome(failed, len(rows))
+	r.count(now, b.replaced, winners, errs)
 	for i, w := range winners {
 		if errs[i] == nil {
 			sh.recent.put(w.item.row.Key, w.item.stamp())
 		}
 		w.tell(errs[i])
+	}
+	if r.index != nil {
+		r.index.tidy(stale)
+	}
+}
+
+// put writes rows, with their entries where the dataset has indexes, and returns one error for each
+// row and the entries that can go now.
+func (r *route) put(ctx context.Context, rows []dataset.Row, winners []*winner) ([]error, []staleEntry) {
+	if r.index == nil {
+		return r.deps.Sink.Put(ctx, r.ds.Table(), rows), nil
+	}
+	return r.index.put(ctx, rows, winners)
+}
+
+// count adds a commit to the route's activity.
+func (r *route) count(now time.Time, replaced int, winners []*winner, errs []error) {
+	stored, newest := replaced, time.Time{}
+	for i, w := range winners {
+		if errs[i] != nil {
+			continue
+		}
+		stored += 1 + len(w.losers)
+		if w.item.row.Time.After(newest) {
+			newest = w.item.row.Time
+		}
+	}
+	if stored > 0 {
+		r.activity.add(now, stored, newest)
 	}
 }
 

@@ -107,8 +107,10 @@ func openClients(ctx context.Context, t *testing.T, ds *dataset.Dataset) (*bus.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := admin.Ensure(ctx, store.TableOf(ds)); err != nil {
-		t.Fatal(err)
+	for _, table := range store.TablesOf(ds) {
+		if err := admin.Ensure(ctx, table); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cells, err := store.Open(ctx, store.Options{Project: "p", Instance: "i", Client: e.Bigtable})
 	if err != nil {

@@ -48,6 +48,13 @@ type Options struct {
 	MaxBytes    int
 	// DrainTimeout bounds the wait for work in progress once Run is told to stop. Default 25s.
 	DrainTimeout time.Duration
+	// IndexTimeout bounds one read or deletion for the upkeep of indexes. Default 5s.
+	IndexTimeout time.Duration
+	// IndexBuildRate is how many rows a second at most get the entries of a new index. Default 20000.
+	IndexBuildRate int
+	// IndexBuildDelay is how long after the start the rows of a table that is not empty are read for
+	// a new index: until then processes that do not know the index must have ended. Default 0.
+	IndexBuildDelay time.Duration
 	// RetryDelay is the pause before a message that could not be stored is given back. Default 200ms.
 	RetryDelay time.Duration
 }
@@ -61,6 +68,8 @@ func (o Options) Defaults() Options {
 	setDefault(&o.MaxMessages, 8000)
 	setDefault(&o.MaxBytes, 64<<20)
 	setDefault(&o.DrainTimeout, 25*time.Second)
+	setDefault(&o.IndexTimeout, 5*time.Second)
+	setDefault(&o.IndexBuildRate, 20_000)
 	setDefault(&o.RetryDelay, 200*time.Millisecond)
 	return o
 }
@@ -87,14 +96,21 @@ func (o Options) Validate() error {
 		return fmt.Errorf("ingest: %d messages at a time is under 1", o.MaxMessages)
 	case o.MaxBytes < 1<<20:
 		return fmt.Errorf("ingest: %d bytes at a time is under 1 MiB", o.MaxBytes)
+	case o.IndexTimeout < 10*time.Millisecond:
+		return fmt.Errorf("ingest: index timeout %s is under 10ms", o.IndexTimeout)
+	case o.IndexBuildRate < 1:
+		return fmt.Errorf("ingest: index build rate of %d rows a second is under 1", o.IndexBuildRate)
+	case o.IndexBuildDelay < 0:
+		return fmt.Errorf("ingest: index build delay %s is negative", o.IndexBuildDelay)
 	}
 	return nil
 }
 
-// Deps are what the service works with. Meter and Tracer may be nil.
+// Deps are what the service works with. Meter and Tracer may be nil, and Rows when no dataset has an index.
 type Deps struct {
 	Source      Source
 	Sink        Sink
+	Rows        Rows
 	DeadLetters DeadLetters
 	Log         *slog.Logger
 	Meter       metric.Meter
@@ -115,9 +131,11 @@ type route struct {
 	opts   Options
 	deps   Deps
 	shards []*shard
+	index  *indexer // nil when the dataset has no index
 	// arriving counts messages that are being decoded: while there are some, a batch waits for them.
 	arriving arrivals
 	observed observer
+	activity activity
 
 	mu                    sync.Mutex
 	receiveErr, commitErr error // why the route cannot receive or store, nil when it can
@@ -138,7 +156,11 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 		return nil, err
 	}
 	for _, ds := range datasets {
+		if len(ds.Indexes) > 0 && deps.Rows == nil {
+			return nil, fmt.Errorf("ingest: dataset %s has indexes, but there is no store to read rows from", ds.Name)
+		}
 		r := &route{ds: ds, opts: opts, deps: deps, observed: in.forDataset(ds, deps.Tracer)}
+		r.index, r.activity.began = newIndexer(r), deps.Now()
 		for range opts.Shards {
 			r.shards = append(r.shards, newShard(r))
 		}
@@ -181,6 +203,9 @@ func (r *route) run(ctx context.Context) {
 	}
 	defer committers.Wait()
 	defer close(stop)
+	if r.index != nil {
+		committers.Go(func() { r.index.build(ctx) })
+	}
 
 	backoff := minReceiveBackoff
 	for ctx.Err() == nil {

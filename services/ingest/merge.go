@@ -13,6 +13,8 @@ type batch struct {
 	byKey map[string]*winner
 	order []*winner
 	bytes int
+	// replaced counts the records that pending settled without a write.
+	replaced int
 }
 
 // winner is the newest record of a key in the batch, with the older ones that share its outcome.
@@ -66,6 +68,7 @@ func (b *batch) pending(recent *recentKeys) ([]dataset.Row, []*winner) {
 		last, ok := recent.get(w.item.row.Key)
 		if s := w.item.stamp(); ok && s.event == last.event && s.before(last) {
 			w.tell(nil)
+			b.replaced += 1 + len(w.losers)
 			continue
 		}
 		rows = append(rows, w.item.row)

@@ -13,10 +13,12 @@ import (
 	"github.com/latamctl/latamctl/pkg/store"
 )
 
-// The stages at which a record can be rejected, as the dead letter names them.
+// The stages at which a record can be rejected, as the dead letter names them, and that of the
+// upkeep of indexes, at which none is.
 const (
 	stageDecode = "decode"
 	stageCommit = "commit"
+	stageIndex  = "index"
 )
 
 // handle settles one message: true acknowledges it, false gives it back. It blocks until the
@@ -39,8 +41,9 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 		r.arriving.leave()
 		return r.reject(ctx, m, stageDecode, err)
 	}
+	row := rec.Row(m.PublishTime)
 	it := &item{
-		row: rec.Row(m.PublishTime), published: m.PublishTime, id: m.ID,
+		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: m.PublishTime, id: m.ID,
 		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
 	}
 	r.shardFor(it.row.Key).submit(it)

@@ -209,7 +209,8 @@ func TestOptions(t *testing.T) {
 	if err := (Options{}).Defaults().Validate(); err != nil {
 		t.Errorf("defaults: %v", err)
 	}
-	given := Options{BatchRows: 1, BatchBytes: 2048, BatchDelay: 1, Shards: 3, MaxMessages: 4, MaxBytes: 5 << 20, DrainTimeout: 6, RetryDelay: 7}
+	given := Options{BatchRows: 1, BatchBytes: 2048, BatchDelay: 1, Shards: 3, MaxMessages: 4, MaxBytes: 5 << 20, DrainTimeout: 6, RetryDelay: 7,
+		IndexTimeout: 8, IndexBuildRate: 9, IndexBuildDelay: 10}
 	if got := given.Defaults(); got != given {
 		t.Errorf("defaults changed what was set: %+v", got)
 	}
@@ -224,6 +225,9 @@ func TestOptions(t *testing.T) {
 		"shards above":   {Shards: 65},
 		"messages below": {MaxMessages: -1},
 		"held below":     {MaxBytes: 1<<20 - 1},
+		"index timeout":  {IndexTimeout: time.Millisecond},
+		"build rate":     {IndexBuildRate: -1},
+		"build delay":    {IndexBuildDelay: -1},
 	} {
 		if _, err := New(opts, Deps{}, []*dataset.Dataset{loadDataset(t)}); err == nil {
 			t.Errorf("%s: accepted", name)

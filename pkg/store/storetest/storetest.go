@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"put with a refused row", testPutMixed},
 		{"put of many rows", testPutMany},
 		{"delete", testDelete},
+		{"delete entries", testDeleteEntries},
 		{"ping", testPing},
 		{"ensure", testEnsure},
 		{"ensure from many", testEnsureConcurrently},

@@ -20,6 +20,7 @@ type endpoint struct {
 	scope                  []byte
 	parameters             []string // of a list, for suggestions
 	gets, lists, publishes gate
+	aggregates             gate
 }
 
 func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {

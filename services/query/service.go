@@ -38,6 +38,12 @@ type Deps struct {
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
 	// it a random one is made, and cursors end with the process.
 	CursorKey []byte
+	// Aggregate bounds aggregates.
+	Aggregate AggregateOptions
+	// Warehouse answers the aggregates of the datasets that leave them to BigQuery. AggregateOnRows
+	// computes them from the rows all the same, where there is no BigQuery.
+	Warehouse       Warehouse
+	AggregateOnRows bool
 }
 
 // Service answers the public HTTP API.
@@ -59,6 +65,10 @@ func New(opts Options, deps Deps) (*Service, error) {
 	if deps.Declaration == nil || deps.Store == nil || deps.Publisher == nil {
 		return nil, errors.New("query: declaration, store and publisher are all needed")
 	}
+	deps.Aggregate = deps.Aggregate.Defaults()
+	if err := errors.Join(deps.Aggregate.Validate(), deps.checkWarehouse()); err != nil {
+		return nil, err
+	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
@@ -79,6 +89,7 @@ func New(opts Options, deps Deps) (*Service, error) {
 		if err != nil {
 			return nil, err
 		}
+		ep.aggregates = newGate(deps.Aggregate.MaxConcurrentAggregates, opts.QueueTimeout)
 		s.endpoints[ds.Name] = ep
 	}
 	if s.router, err = s.routes(); err != nil {
@@ -111,6 +122,7 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(document(func(ep *endpoint) []byte { return ep.description }).serve))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(s.get))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/aggregate", s.with(s.aggregate))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(s.publish))
 	return rt, nil
 }

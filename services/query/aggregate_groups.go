@@ -27,6 +27,7 @@ type aggregation struct {
 	slots     []slot
 	places    []int // of each metric among the slots, -1 for the count of rows
 	groups    map[groupKey]*group
+	last      *group
 	bytes     int // of groups and values, estimated
 
 	scanned int
@@ -169,7 +170,12 @@ func (a *aggregation) groupOf(rec dataset.Record) *group {
 			key.bucket, key.timed = bucketStart(v.Time().Unix(), a.query.interval), true
 		}
 	}
+	// Rows come in the order of a key, so that the next one is often of the same group.
+	if a.last != nil && a.last.key == key {
+		return a.last
+	}
 	if g := a.groups[key]; g != nil {
+		a.last = g
 		return g
 	}
 	if len(a.groups) == a.opts.MaxGroups {

@@ -117,7 +117,7 @@ func makeStatement(ds *dataset.Dataset, q aggregateQuery, view string, limit int
 		st.source = []sqlItem{{literal(1), "one"}}
 	}
 	for _, f := range q.list.filters {
-		e, p := st.condition(f)
+		e, p := st.compare(f, comparisonOf(f))
 		if p != nil {
 			return nil, p
 		}
@@ -205,48 +205,79 @@ func bucketExpr(f *dataset.Field, interval time.Duration) sqlExpr {
 	return call("TIMESTAMP_SECONDS", infix("-", sec, into))
 }
 
-// condition is one filter. As on rows, only the absence of a field is met by a row without it.
-func (st *sqlStatement) condition(f filter) (sqlExpr, *web.Problem) {
+// compare is one filter. As on rows, only the absence of a field is met by a row without it.
+func (st *sqlStatement) compare(f filter, c comparison) (sqlExpr, *web.Problem) {
 	column := sqlExpr{kind: sqlColumn, text: f.field.Name}
-	c := conditionOf(f)
 	switch c.op {
 	case "exists":
-		null := sqlExpr{sqlIsNull, "", []sqlExpr{column}}
-		if c.present {
-			return call("NOT", null), nil
+		if null := (sqlExpr{sqlIsNull, "", []sqlExpr{column}}); !c.present {
+			return null, nil
 		}
-		return null, nil
+		return present(column), nil
 	case "in":
-		p := warehouse.Param{Type: warehouse.SQLType(f.field.Type), Values: []string{}}
-		for _, v := range c.values {
-			text, _, exact, prob := warehouseText(f, v)
-			if prob != nil {
-				return column, prob
-			}
-			if exact {
-				p.Values = append(p.Values, text)
-			}
-		}
-		return sqlExpr{sqlIn, "", []sqlExpr{column, st.param(p)}}, nil
+		list, p := st.list(f, c.values)
+		return sqlExpr{sqlIn, "", []sqlExpr{column, list}}, p
 	}
 	text, up, exact, prob := warehouseText(f, c.value)
 	if prob != nil {
 		return column, prob
 	}
-	operator, ok := map[string]string{"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}[c.op]
+	operator := sqlOperator(c.op)
 	switch {
-	case c.op == "prefix":
-		return call("STARTS_WITH", column, st.param(warehouse.Param{Type: warehouse.SQLType(f.field.Type), Value: text})), nil
-	case !ok:
+	case operator == "":
 		return column, invalid(f.parameter, fmt.Sprintf("aggregates on BigQuery have no operator %q", c.op), "Use another operator.")
-	case !exact && c.op == "eq":
+	case exact:
+	case c.op == "eq":
 		return sqlExpr{kind: sqlLiteral, text: "FALSE"}, nil
-	case !exact && c.op == "ne":
-		return call("NOT", sqlExpr{sqlIsNull, "", []sqlExpr{column}}), nil
-	case !exact && (c.op == "gte" || c.op == "lt"):
+	case c.op == "ne":
+		return present(column), nil
+	case c.op == "gte" || c.op == "lt":
 		text = up // Nothing lies between two microseconds.
 	}
-	return infix(operator, column, st.param(warehouse.Param{Type: warehouse.SQLType(f.field.Type), Value: text})), nil
+	param := st.param(warehouse.Param{Type: warehouse.SQLType(f.field.Type), Value: text})
+	if c.op == "prefix" {
+		return call(operator, column, param), nil
+	}
+	return infix(operator, column, param), nil
+}
+
+func present(column sqlExpr) sqlExpr {
+	return call("NOT", sqlExpr{sqlIsNull, "", []sqlExpr{column}})
+}
+
+func sqlOperator(op string) string {
+	switch op {
+	case "eq":
+		return "="
+	case "ne":
+		return "!="
+	case "gt":
+		return ">"
+	case "gte":
+		return ">="
+	case "lt":
+		return "<"
+	case "lte":
+		return "<="
+	case "prefix":
+		return "STARTS_WITH"
+	}
+	return ""
+}
+
+// list is a parameter with those of the values that a column can have.
+func (st *sqlStatement) list(f filter, values []dataset.Value) (sqlExpr, *web.Problem) {
+	p := warehouse.Param{Type: warehouse.SQLType(f.field.Type), Values: []string{}}
+	for _, v := range values {
+		text, _, exact, prob := warehouseText(f, v)
+		if prob != nil {
+			return sqlExpr{}, prob
+		}
+		if exact {
+			p.Values = append(p.Values, text)
+		}
+	}
+	return st.param(p), nil
 }
 
 func (st *sqlStatement) param(p warehouse.Param) sqlExpr {
@@ -263,8 +294,8 @@ type comparison struct {
 	present bool            // of exists
 }
 
-// conditionOf reads a filter.
-func conditionOf(f filter) comparison {
+// comparisonOf reads a filter.
+func comparisonOf(f filter) comparison {
 	c := comparison{value: f.value}
 	switch f.op {
 	case opEq:

@@ -22,20 +22,20 @@ type Warehouse interface {
 	Query(ctx context.Context, q warehouse.Query) (warehouse.Result, error)
 }
 
-// inWarehouse is the value of api.aggregate that leaves aggregates to BigQuery.
-const inWarehouse = "bigquery"
+// InWarehouse is the value of api.aggregate that leaves a dataset's aggregates to BigQuery.
+const InWarehouse = "bigquery"
 
 // ErrNoWarehouse says that a dataset leaves its aggregates to BigQuery and there is no client for it.
 var ErrNoWarehouse = errors.New("no BigQuery client is given")
 
 func (s *Service) aggregatesInWarehouse(ep *endpoint) bool {
-	return ep.ds.API.Aggregate == inWarehouse && !s.deps.AggregateOnRows
+	return ep.ds.API.Aggregate == InWarehouse && !s.deps.AggregateOnRows
 }
 
 // checkWarehouse refuses to start with aggregates that could not be answered.
 func (d Deps) checkWarehouse() error {
 	for _, ds := range d.Declaration.Datasets {
-		if ds.API.Aggregate == inWarehouse && !d.AggregateOnRows && d.Warehouse == nil {
+		if ds.API.Aggregate == InWarehouse && !d.AggregateOnRows && d.Warehouse == nil {
 			return fmt.Errorf("query: aggregates of dataset %s are computed on BigQuery: %w", ds.Name, ErrNoWarehouse)
 		}
 	}

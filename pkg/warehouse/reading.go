@@ -235,7 +235,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if b.left < 0 {
 		return 0, errTooLarge
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // Readers return it as it is.
+	if err != nil && err != io.EOF {
 		err = transportError{err}
 	}
 	return n, err

@@ -86,9 +86,10 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck // It is one unless the program replaced it.
-	base.ResponseHeaderTimeout = opts.QueryTimeout
-	base.MaxResponseHeaderBytes = 64 << 10
+	base := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second,
+		TLSHandshakeTimeout: opts.QueryTimeout, ResponseHeaderTimeout: opts.QueryTimeout, MaxResponseHeaderBytes: 64 << 10,
+	}
 	clientOpts := append([]option.ClientOption{option.WithScopes(bigquery.BigqueryScope)}, opts.Client...)
 	if endpoint != nil && endpoint.Scheme == "http" {
 		clientOpts = append(clientOpts, option.WithoutAuthentication())

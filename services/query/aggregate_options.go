@@ -10,8 +10,8 @@ import (
 type AggregateOptions struct {
 	// MaxAggregateRows is how many rows one aggregate may read. Default 500,000.
 	MaxAggregateRows int
-	// AggregateTimeout is when an aggregate stops reading and answers with what it has; a store that
-	// sends nothing ends it after twice that time, or on BigQuery after that time. Default 5s.
+	// AggregateTimeout is when an aggregate stops reading rows and answers with what it has. Twice that
+	// time ends one whose rows do not come, or that BigQuery does not answer. Default 5s.
 	AggregateTimeout time.Duration
 	// MaxGroups is how many groups one aggregate may have. Default 10,000.
 	MaxGroups int

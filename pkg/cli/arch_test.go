@@ -20,10 +20,11 @@ var levels = map[string]int{
 	"pkg/config":    0,
 	"pkg/proc":      0,
 
-	"pkg/bus":    1,
-	"pkg/store":  1,
-	"pkg/web":    1,
-	"pkg/engine": 1,
+	"pkg/bus":       1,
+	"pkg/store":     1,
+	"pkg/warehouse": 1,
+	"pkg/web":       1,
+	"pkg/engine":    1,
 	// Only tests import it.
 	"pkg/testkit": 1,
 
@@ -40,6 +41,7 @@ var levels = map[string]int{
 var owners = []struct{ library, owner, instead string }{
 	{"cloud.google.com/go/pubsub/v2", "pkg/bus", "pkg/bus"},
 	{"cloud.google.com/go/bigtable", "pkg/store", "pkg/store"},
+	{"google.golang.org/api/bigquery/v2", "pkg/warehouse", "pkg/warehouse"},
 	{"github.com/spf13/viper", "pkg/config", "pkg/config"},
 	{"github.com/spf13/cobra", "pkg/cli", "a function that pkg/cli calls"},
 	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},

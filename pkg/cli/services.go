@@ -24,6 +24,7 @@ type serviceOptions struct {
 	cursorKey   string
 	drainDelay  time.Duration
 	cloud       cloudOptions
+	warehouse   warehouseOptions
 	ingest      ingest.Options
 }
 
@@ -86,6 +87,7 @@ func serveCmd(a *app) *cobra.Command {
 	cmd.Flags().DurationVar(&o.drainDelay, "drain-delay", 0, "keep serving this long after readiness went off, for load balancers to notice")
 	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
 	addCloudFlags(cmd, &o.cloud)
+	addWarehouseFlags(cmd, &o.warehouse)
 	return cmd
 }
 
@@ -121,6 +123,9 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	eng, err := a.serviceEngine(true, true)
 	if err != nil {
+		return err
+	}
+	if err := a.checkWarehouse(eng.Kind, o.warehouse); err != nil {
 		return err
 	}
 	p, err := a.openPlatform(ctx, "serve", eng, o.cloud)
@@ -229,8 +234,13 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDr
 	if err != nil {
 		return nil, err
 	}
+	warehouse, err := a.openWarehouse(ctx, p, o.warehouse)
+	if err != nil {
+		return nil, err
+	}
 	service, err := query.New(query.Options{}, query.Deps{
 		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows,
 	})
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ and ends it.`,
 
 // runUp starts everything in the order of its dependencies and runs it until the context ends.
 func (a *app) runUp(ctx context.Context, o upOptions) error {
+	o.warehouse.onRows = true
 	eng, err := a.upEngine(o)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ type endpoint struct {
 	indexes    map[string]*indexState
 	stats      statsCache
 
-	gets, lists, exports, publishes gate
+	gets, lists, exports, aggregates, publishes gate
 }
 
 func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {
@@ -36,6 +36,7 @@ func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {
 		encoder:    ds.NewEncoder(nil),
 		cache:      cacheControl(ds.API.CacheMaxAge),
 		indexes:    map[string]*indexState{},
+		aggregates: newGate(opts.Aggregate.MaxConcurrentAggregates, opts.QueueTimeout),
 		exports:    newGate(opts.MaxConcurrentExports, opts.QueueTimeout),
 		gets:       newGate(opts.MaxConcurrentGets, opts.QueueTimeout),
 		lists:      newGate(opts.MaxConcurrentLists, opts.QueueTimeout),

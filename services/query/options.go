@@ -37,6 +37,8 @@ type Options struct {
 	// CountTimeout and MaxCountedRows bound a count, which then says that there are more. Default 2s and 100,000.
 	CountTimeout   time.Duration
 	MaxCountedRows int
+	// Aggregate bounds aggregates.
+	Aggregate AggregateOptions
 	// StatsTTL is how long the statistics of a dataset are reused. Default 10s.
 	StatsTTL time.Duration
 	// MaxScannedRows is how many rows one page may read. Default 50,000.
@@ -75,6 +77,7 @@ func (o Options) Defaults() Options {
 			*n = value
 		}
 	}
+	o.Aggregate = o.Aggregate.Defaults()
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 1 << 20
 	}
@@ -125,5 +128,5 @@ func (o Options) Validate() error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
-	return nil
+	return o.Aggregate.Validate()
 }

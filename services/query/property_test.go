@@ -191,7 +191,7 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 		case "in":
 			var texts []string
 			for range 1 + rng.IntN(3) {
-				text, v := randomValue(t, rng, f)
+				text, v := queryValue(t, rng, f)
 				texts, cond.values = append(texts, strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(text)), append(cond.values, v)
 			}
 			q.Set(name, strings.Join(texts, ","))
@@ -199,7 +199,7 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 			if op == "eq" && rng.IntN(2) == 0 {
 				name = f.Name
 			}
-			text, v := randomValue(t, rng, f)
+			text, v := queryValue(t, rng, f)
 			cond.values = []dataset.Value{v}
 			q.Set(name, text)
 		}
@@ -222,8 +222,8 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 	return q, conds
 }
 
-// randomValue is a value as it stands in a query.
-func randomValue(t *testing.T, rng *rand.Rand, f *dataset.Field) (string, dataset.Value) {
+// queryValue is a value as it stands in a query.
+func queryValue(t *testing.T, rng *rand.Rand, f *dataset.Field) (string, dataset.Value) {
 	text := pick(rng, samples(f.Type))
 	v, err := dataset.ParseText(f, text)
 	if err != nil {

@@ -43,6 +43,10 @@ type Deps struct {
 	CursorKey []byte
 	// Activity tells what ingest does with a dataset, where it runs in this process; nil where it does not.
 	Activity func(dataset string) (Activity, bool)
+	// Warehouse answers the aggregates of the datasets that leave them to BigQuery. AggregateOnRows
+	// computes them from the rows all the same, where there is no BigQuery.
+	Warehouse       Warehouse
+	AggregateOnRows bool
 }
 
 // Service answers the public HTTP API.
@@ -65,6 +69,9 @@ func New(opts Options, deps Deps) (*Service, error) {
 	}
 	if deps.Declaration == nil || deps.Store == nil || deps.Publisher == nil {
 		return nil, errors.New("query: declaration, store and publisher are all needed")
+	}
+	if err := deps.checkWarehouse(); err != nil {
+		return nil, err
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
@@ -119,6 +126,7 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(inJSON(s.get)))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/rows/batch-get", s.with(inJSON(s.batchGet)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/aggregate", s.with(inJSON(s.aggregate)))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.with(inJSON(s.stats)))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(inJSON(s.publish)))
 	return rt, nil

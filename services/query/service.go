@@ -38,6 +38,8 @@ type Deps struct {
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
 	// it a random one is made, and cursors end with the process.
 	CursorKey []byte
+	// Access decides who may reach the rows of a dataset; nil lets everybody.
+	Access Access
 }
 
 // Service answers the public HTTP API.
@@ -109,9 +111,9 @@ func (s *Service) routes() (*web.Router, error) {
 	})
 	rt.HandleFunc(http.MethodGet, "/v1/datasets", document(func(*endpoint) []byte { return list }).static)
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(document(func(ep *endpoint) []byte { return ep.description }).serve))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(s.get))
-	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(s.publish))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.guarded(s.list))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.guarded(s.get))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.guarded(s.publish))
 	return rt, nil
 }
 

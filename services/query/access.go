@@ -1,0 +1,28 @@
+package query
+
+import (
+	"net/http"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/pkg/web/auth"
+)
+
+// Access decides who may reach the rows of a dataset; pkg/web/auth's Access is one. Admit returns
+// the problem to answer with when the caller may not, and sets the headers that go with its answer.
+type Access interface {
+	Admit(h http.Header, r *http.Request, ds *dataset.Dataset) (auth.Caller, *web.Problem)
+}
+
+// guarded is with for the routes that touch rows: the contract of a dataset is public, its data is
+// not. The caller is checked before anything of the request is read.
+func (s *Service) guarded(handle func(*endpoint, http.ResponseWriter, *http.Request) *web.Problem) http.HandlerFunc {
+	return s.with(func(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
+		if s.deps.Access != nil {
+			if _, p := s.deps.Access.Admit(w.Header(), r, ep.ds); p != nil {
+				return p
+			}
+		}
+		return handle(ep, w, r)
+	})
+}

@@ -21,8 +21,8 @@ import (
 
 // getOptions are the flags of get.
 type getOptions struct {
-	limit        int
-	url, dataDir string
+	limit int
+	api   apiOptions
 }
 
 func getCmd(a *app) *cobra.Command {
@@ -41,8 +41,7 @@ from=, to=, order=, fields= and scan=allow work as in the HTTP API.`,
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.limit, "limit", 20, "most rows; 0 is all")
-	f.StringVar(&o.url, "url", "", "base URL of the API (default the running latamctl up's)")
-	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
+	addAPIFlags(cmd, &o.api)
 	config.MarkInvocation(f, "limit")
 	return cmd
 }
@@ -88,7 +87,7 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Add(key, value)
 	}
-	base, err := a.apiURL(ctx, o.url, o.dataDir)
+	api, err := a.api(ctx, o.api)
 	if err != nil {
 		return err
 	}
@@ -101,7 +100,7 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Set("limit", strconv.Itoa(limit))
 		var p page
-		if err := a.fetch(ctx, base+"/v1/datasets/"+url.PathEscape(ds.Name)+"/rows?"+query.Encode(), &p); err != nil {
+		if err := a.fetchWith(ctx, api.http, api.base+"/v1/datasets/"+url.PathEscape(ds.Name)+"/rows?"+query.Encode(), &p); err != nil {
 			return errors.Join(rows.end(), err)
 		}
 		if err := rows.write(p.Data); err != nil {
@@ -138,13 +137,18 @@ const (
 
 // fetch reads a JSON answer; an answer with an error becomes an error with the API's own hint.
 func (a *app) fetch(ctx context.Context, address string, into any) error {
+	return a.fetchWith(ctx, &http.Client{}, address, into)
+}
+
+// fetchWith is fetch with a client that may bring credentials.
+func (a *app) fetchWith(ctx context.Context, client *http.Client, address string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return fail(exitUsage, "", err)
 	}
-	resp, err := (&http.Client{}).Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return fail(exitUnavailable, "check that the API runs: latamctl up, or --url", fmt.Errorf("ask the API: %w", err))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/pkg/web/auth"
 	"github.com/latamctl/latamctl/services/ingest"
 	"github.com/latamctl/latamctl/services/query"
 )
@@ -24,6 +25,7 @@ type serviceOptions struct {
 	cursorKey   string
 	drainDelay  time.Duration
 	cloud       cloudOptions
+	access      accessOptions
 	ingest      ingest.Options
 }
 
@@ -81,6 +83,7 @@ func serveCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
 	cmd.Flags().DurationVar(&o.drainDelay, "drain-delay", 0, "keep serving this long after readiness went off, for load balancers to notice")
 	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
+	addAccessFlags(cmd, &o.access)
 	addCloudFlags(cmd, &o.cloud)
 	return cmd
 }
@@ -115,6 +118,13 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 }
 
 func (a *app) runServe(ctx context.Context, o serviceOptions) error {
+	if err := a.checkHTTPAddress(o.http, o.access); err != nil {
+		return err
+	}
+	access, err := a.authOptions(o.access, defaultDataDir)
+	if err != nil {
+		return err
+	}
 	eng, err := a.serviceEngine(true, true)
 	if err != nil {
 		return err
@@ -131,7 +141,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	api, err := a.listenAPI(ctx, p, o, admin.drain)
+	api, err := a.listenAPI(ctx, p, o, access, admin.drain)
 	if err != nil {
 		return err
 	}
@@ -220,13 +230,18 @@ func runWithAdmin(ctx context.Context, admin adminServer, runs ...func(context.C
 	return errors.Join(err, <-ended)
 }
 
-func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDrain func()) (*web.Server, error) {
+func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, callers auth.Options, onDrain func()) (*web.Server, error) {
 	key, err := cursorKey(o.cursorKey)
+	if err != nil {
+		return nil, err
+	}
+	access, err := a.newAccess(p, callers)
 	if err != nil {
 		return nil, err
 	}
 	service, err := query.New(query.Options{}, query.Deps{
 		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Access: access,
 	})
 	if err != nil {
 		return nil, err

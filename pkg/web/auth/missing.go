@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
 // MissingError says that a dataset's mode needs a setting that is not set.
@@ -53,4 +54,9 @@ func Unguarded(datasets []*dataset.Dataset) []string {
 		}
 	}
 	return names
+}
+
+// NewOwnerToken makes a token that proves nothing but that its holder could read it.
+func NewOwnerToken() telemetry.Secret {
+	return telemetry.NewSecret("lo_" + randomText(secretBytes))
 }

@@ -19,8 +19,12 @@ type Access interface {
 func (s *Service) guarded(handle func(*endpoint, http.ResponseWriter, *http.Request) *web.Problem) http.HandlerFunc {
 	return s.with(func(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
 		if s.deps.Access != nil {
-			if _, p := s.deps.Access.Admit(w.Header(), r, ep.ds); p != nil {
+			caller, p := s.deps.Access.Admit(w.Header(), r, ep.ds)
+			if p != nil {
 				return p
+			}
+			if caller.ID != "" {
+				web.SetCaller(r.Context(), caller.ID)
 			}
 		}
 		return handle(ep, w, r)

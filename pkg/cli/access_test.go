@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -145,5 +146,31 @@ func TestCredentialsStayHome(t *testing.T) {
 	}
 	if h := <-seen; h.Get("X-Api-Key") != "" {
 		t.Error("the key went along with a redirect to another host")
+	}
+}
+
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// TestAuthPage runs the commands of the page about callers, in their order and with its declaration.
+func TestAuthPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "auth.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	yaml, shell := yamlBlock.FindSubmatch(page), shellBlock.FindAllSubmatch(page, -1)
+	if yaml == nil || len(shell) == 0 {
+		t.Fatal("docs/auth.md has no declaration or no commands")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "latam.yaml"), yaml[1], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, r := startUp(t, dir)
+	for _, block := range shell {
+		runShell(t, dir, r, "set -e\n"+string(block[1]))
+	}
+	if out := run(t, dir, nil, "keys", "list"); !strings.Contains(out, "revoked") {
+		t.Errorf("after the page's commands there are:\n%s", out)
 	}
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -318,4 +319,19 @@ func TestConsumerOfTheGateway(t *testing.T) {
 	if got := rec.Header().Get("Caller"); got != "subject 1234567890" {
 		t.Errorf("without a gateway the header named the caller: %q", got)
 	}
+}
+
+// TestAPanicIsARefusal: whatever breaks inside a check, the caller is refused and the process lives.
+func TestAPanicIsARefusal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	token := keysOnce().rsa.Sign(w.claims())
+	w.access.gateway.verified = nil
+	w.expect(w.bearer("gateway", token), http.StatusUnauthorized)
+	if w.refusals()[string(reasonPanic)] != 1 || !strings.Contains(w.log.String(), "checking a token panicked") {
+		t.Errorf("the panic is in no metric or log: %v\n%s", w.refusals(), w.log)
+	}
+	w = newWorld(t, nil)
+	w.access.gateway.keys.discover = func(context.Context, *fetcher) (string, error) { panic("broken") }
+	w.expect(w.bearer("gateway", token), http.StatusServiceUnavailable)
 }

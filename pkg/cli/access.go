@@ -64,8 +64,11 @@ func (a *app) authOptions(o accessOptions, dataDir string) (auth.Options, error)
 	err := opts.Check(a.decl.Datasets)
 	var missing *auth.MissingError
 	if errors.As(err, &missing) {
-		flag := "--" + strings.ReplaceAll(missing.Setting, "_", "-")
-		return opts, fail(exitInvalid, fmt.Sprintf("set it with %s, %s or environments.%s.%s", flag, config.EnvName(missing.Setting), a.global.env, missing.Setting), err)
+		hint := fmt.Sprintf("set it with --%s, %s or environments.%s.%s", strings.ReplaceAll(missing.Setting, "_", "-"), config.EnvName(missing.Setting), a.global.env, missing.Setting)
+		if o.ownerRequired {
+			hint += "; or run up --no-auth, which answers everybody on this machine"
+		}
+		return opts, fail(exitInvalid, hint, err)
 	}
 	return opts, err
 }
@@ -102,8 +105,12 @@ func loopbackAddress(flag, addr string) (bool, error) {
 	if err != nil {
 		return false, failf(exitUsage, "write it like 127.0.0.1:8080", "%s %q is not an address: %w", flag, addr, err)
 	}
+	return loopbackHost(host), nil
+}
+
+func loopbackHost(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback(), nil
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // askingForKeys names the datasets that ask for an API key.

@@ -67,11 +67,13 @@ func (a *app) api(ctx context.Context, o apiOptions) (apiTarget, error) {
 	target := apiTarget{base: base, http: &http.Client{Transport: t}}
 	if a.sendable(o, "api_key", o.apiKey) {
 		t.name, t.value = "X-Api-Key", o.apiKey
-		return target, a.checkSecure(u)
+		a.warnWithoutTLS(u)
+		return target, nil
 	}
 	if a.sendable(o, "bearer_token", o.bearerToken) {
 		t.name, t.value = "Authorization", telemetry.NewSecret("Bearer "+o.bearerToken.Reveal())
-		return target, a.checkSecure(u)
+		a.warnWithoutTLS(u)
+		return target, nil
 	}
 	if s, err := a.findStack(o.dataDir); err == nil && s.API == u.Scheme+"://"+u.Host && s.Token.IsSet() {
 		t.name, t.value = "Authorization", telemetry.NewSecret("Bearer "+s.Token.Reveal())
@@ -86,20 +88,11 @@ func (a *app) sendable(o apiOptions, key string, secret telemetry.Secret) bool {
 	}))
 }
 
-// checkSecure keeps credentials off connections that others can read.
-func (a *app) checkSecure(u *url.URL) error {
-	if u.Scheme == "https" {
-		return nil
-	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-	}
-	local, err := loopbackAddress("--url", u.Hostname()+":"+port)
-	if err == nil && !local {
+// warnWithoutTLS says when others can read the credentials on their way.
+func (a *app) warnWithoutTLS(u *url.URL) {
+	if u.Scheme != "https" && !loopbackHost(u.Hostname()) {
 		a.log.Warn("the credentials travel without TLS", "url", u.Redacted())
 	}
-	return nil
 }
 
 // credentials adds a header to the requests for one host; a redirect elsewhere goes without.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/telemetry"
+	"github.com/latamctl/latamctl/pkg/web"
 	"github.com/latamctl/latamctl/pkg/web/auth"
 )
 
@@ -215,5 +217,22 @@ func TestQuotaHeadersOnEveryAnswer(t *testing.T) {
 	}
 	if h := w.ask(http.MethodGet, "/v1/datasets/tenant-b/rows", w.b).Header(); h.Get("RateLimit-Policy") != "" {
 		t.Error("a dataset without a quota tells one")
+	}
+}
+
+// TestCallerIsInTheAccessLog: the log says which key asked, and never the key.
+func TestCallerIsInTheAccessLog(t *testing.T) {
+	t.Parallel()
+	w := newTenants(t)
+	var log bytes.Buffer
+	handler, err := web.Harden(web.Options{}, web.Deps{Handler: w.handler, Log: telemetry.NewLogger(&log, telemetry.LogOptions{Format: "json", Level: slog.LevelDebug})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.handler = handler
+	w.ask(http.MethodGet, "/v1/datasets/tenant-a/rows", w.a)
+	id := strings.Split(w.a, "_")[1]
+	if !strings.Contains(log.String(), `"caller":"`+id+`"`) || strings.Contains(log.String(), w.a) {
+		t.Errorf("the access log is\n%s", log.String())
 	}
 }

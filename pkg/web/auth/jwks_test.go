@@ -85,6 +85,22 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
+// TestWithdrawnKeyTakesItsTokens: a token that was verified is refused once its key is gone, even
+// when nobody else has asked since.
+func TestWithdrawnKeyTakesItsTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.issuer.SetCacheControl("max-age=60")
+	k := keysOnce()
+	token := k.rsa.Sign(w.claims())
+	w.expect(w.bearer("gateway", token), http.StatusOK)
+	w.issuer.Publish(k.rsa2)
+	w.clock.add(time.Minute)
+	w.expect(w.bearer("gateway", token), http.StatusOK) // The new keys are fetched behind it.
+	w.settle(w.access.gateway)
+	w.expect(w.bearer("gateway", token), http.StatusUnauthorized)
+}
+
 // TestUnknownKeysDoNotAmplify: a thousand made-up ids cause one fetch in 30 s.
 func TestUnknownKeysDoNotAmplify(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,11 @@ func openKeyFile(f *keyFile, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.next.Store(now.Add(f.interval).UnixNano())
-	return f.read()
+	err := f.read()
+	if err == nil && f.stamp == "" {
+		f.log.Info("there are no API keys yet", "file", f.path)
+	}
+	return err
 }
 
 func (f *keyFile) keys(now time.Time) *Keyring {

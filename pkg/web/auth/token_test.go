@@ -139,6 +139,7 @@ func gatewayCases(w *world) []tokenCase {
 		bearerCase("aud empty", 401, reasonAudience, claim("aud", "")),
 		bearerCase("aud empty array", 401, reasonAudience, claim("aud", []string{})),
 		bearerCase("aud array with a number", 401, reasonAudience, claim("aud", []any{testAudience, 1})),
+		bearerCase("aud array with null", 401, reasonAudience, claim("aud", []any{testAudience, nil})),
 		bearerCase("aud object", 401, reasonAudience, claim("aud", map[string]any{"x": testAudience})),
 		bearerCase("aud prefix", 401, reasonAudience, claim("aud", testAudience+"/x")),
 		bearerCase("sub missing", 401, reasonClaims, claim("sub", nil)),

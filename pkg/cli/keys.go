@@ -124,7 +124,7 @@ func (a *app) runKeysCreate(ctx context.Context, name string, o keysOptions) err
 	err := a.changeKeys(ctx, o, func(ring *auth.Keyring) error {
 		secret, k, err := ring.Create(name, o.datasets, now, expires)
 		if err != nil {
-			return failf(exitUsage, "latamctl keys list shows the keys there are", "create key: %w", err)
+			return failf(exitUsage, "choose another name; latamctl keys list shows those that are taken", "create key: %w", err)
 		}
 		text, info = secret.Reveal(), a.keyInfo(k)
 		return nil

@@ -47,6 +47,7 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},
 	{"github.com/goccy/go-yaml", "pkg/dataset", "pkg/dataset"},
 	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
+	{"github.com/go-jose/go-jose/v4", "pkg/web", "pkg/web/auth"},
 	{module + "pkg/testkit", "pkg/testkit", "it in tests only"},
 }
 

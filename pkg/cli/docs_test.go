@@ -83,7 +83,7 @@ func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
 	}
 	b.WriteString("| flag | default | variable | meaning |\n|---|---|---|---|\n")
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" {
+		if f.Name == "help" || f.Hidden {
 			return
 		}
 		env := ""

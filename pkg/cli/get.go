@@ -21,9 +21,9 @@ import (
 
 // getOptions are the flags of get.
 type getOptions struct {
-	limit        int
-	explain      bool
-	url, dataDir string
+	limit   int
+	explain bool
+	api     apiOptions
 }
 
 func getCmd(a *app) *cobra.Command {
@@ -44,8 +44,7 @@ the HTTP API. --explain shows how the rows would be found instead of the rows.`,
 	f := cmd.Flags()
 	f.IntVar(&o.limit, "limit", 20, "most rows; 0 is all")
 	f.BoolVar(&o.explain, "explain", false, "show how the rows would be found")
-	f.StringVar(&o.url, "url", "", "base URL of the API (default the running latamctl up's)")
-	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
+	addAPIFlags(cmd, &o.api)
 	config.MarkInvocation(f, "limit", "explain")
 	return cmd
 }
@@ -91,13 +90,13 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Add(key, value)
 	}
-	base, err := a.apiURL(ctx, o.url, o.dataDir)
+	api, err := a.api(ctx, o.api)
 	if err != nil {
 		return err
 	}
-	list := base + "/v1/datasets/" + url.PathEscape(ds.Name) + "/rows?"
+	list := api.base + "/v1/datasets/" + url.PathEscape(ds.Name) + "/rows?"
 	if o.explain {
-		return a.explainGet(ctx, list, query)
+		return a.explainGet(ctx, api.http, list, query)
 	}
 	rows := a.rowWriter(ds, query.Get("fields"))
 	left := o.limit
@@ -108,7 +107,7 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 		}
 		query.Set("limit", strconv.Itoa(limit))
 		var p page
-		if err := a.fetch(ctx, list+query.Encode(), &p); err != nil {
+		if err := a.fetchWith(ctx, api.http, list+query.Encode(), &p); err != nil {
 			return errors.Join(rows.end(), err)
 		}
 		if err := rows.write(p.Data); err != nil {
@@ -146,10 +145,10 @@ type explainedWay struct {
 	Note   string `json:"note"`
 }
 
-func (a *app) explainGet(ctx context.Context, list string, query url.Values) error {
+func (a *app) explainGet(ctx context.Context, client *http.Client, list string, query url.Values) error {
 	query.Set("explain", "true")
 	var e explanation
-	if err := a.fetch(ctx, list+query.Encode(), &e); err != nil {
+	if err := a.fetchWith(ctx, client, list+query.Encode(), &e); err != nil {
 		return err
 	}
 	if a.global.output == outputJSON {
@@ -195,13 +194,18 @@ const (
 
 // fetch reads a JSON answer; an answer with an error becomes an error with the API's own hint.
 func (a *app) fetch(ctx context.Context, address string, into any) error {
+	return a.fetchWith(ctx, &http.Client{}, address, into)
+}
+
+// fetchWith is fetch with a client that may bring credentials.
+func (a *app) fetchWith(ctx context.Context, client *http.Client, address string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return fail(exitUsage, "", err)
 	}
-	resp, err := (&http.Client{}).Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return fail(exitUnavailable, "check that the API runs: latamctl up, or --url", fmt.Errorf("ask the API: %w", err))
 	}

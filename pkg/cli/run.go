@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/engine"
+	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
 // runningStack says where a running up listens.
@@ -23,15 +24,23 @@ type runningStack struct {
 	Bigtable string `json:"bigtable"`
 	Project  string `json:"project"`
 	Instance string `json:"instance"`
+	// Token lets the owner's own commands in. It is in the run file and nowhere else.
+	Token telemetry.Secret `json:"-"`
+}
+
+// runNote is the content of the run file.
+type runNote struct {
+	runningStack
+	Token string `json:"token,omitempty"`
 }
 
 // runFile is how the other commands find a running stack.
 const runFile = "run.json"
 
 func (a *app) writeRunFile(dir string, s runningStack) error {
-	b, err := json.MarshalIndent(s, "", "  ")
+	b, err := json.MarshalIndent(runNote{s, s.Token.Reveal()}, "", "  ")
 	if err == nil {
-		err = a.proc.WriteFile(filepath.Join(dir, runFile), append(b, '\n'))
+		err = a.proc.WriteSecretFile(filepath.Join(dir, runFile), append(b, '\n'))
 	}
 	if err != nil {
 		return fail(exitFailed, "choose a folder that can be written with --data-dir", fmt.Errorf("note where the stack runs: %w", err))
@@ -47,19 +56,20 @@ func (a *app) removeRunFile(dir string) {
 
 // findStack reads where the stack of a data folder runs.
 func (a *app) findStack(dir string) (runningStack, error) {
-	var s runningStack
+	var note runNote
 	path := filepath.Join(dir, runFile)
 	b, err := a.proc.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, failf(exitUnavailable, "start it with latamctl up, or point --data-dir at the folder of a running one", "no stack runs in %s", dir)
+		return runningStack{}, failf(exitUnavailable, "start it with latamctl up, or point --data-dir at the folder of a running one", "no stack runs in %s", dir)
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &s)
+		err = json.Unmarshal(b, &note)
 	}
 	if err != nil {
-		return s, fail(exitFailed, "remove the file and start latamctl up again", fmt.Errorf("read %s: %w", path, err))
+		return runningStack{}, fail(exitFailed, "remove the file and start latamctl up again", fmt.Errorf("read %s: %w", path, err))
 	}
-	return s, nil
+	note.runningStack.Token = telemetry.NewSecret(note.Token)
+	return note.runningStack, nil
 }
 
 // clientEngine is the engine that a command of a user dials: the cloud, the emulators, or the

@@ -13,6 +13,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/pkg/web/auth"
 	"github.com/latamctl/latamctl/services/ingest"
 	"github.com/latamctl/latamctl/services/query"
 )
@@ -25,6 +26,7 @@ type serviceOptions struct {
 	drainDelay  time.Duration
 	cloud       cloudOptions
 	warehouse   warehouseOptions
+	access      accessOptions
 	ingest      ingest.Options
 }
 
@@ -86,6 +88,7 @@ func serveCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
 	cmd.Flags().DurationVar(&o.drainDelay, "drain-delay", 0, "keep serving this long after readiness went off, for load balancers to notice")
 	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
+	addAccessFlags(cmd, &o.access)
 	addCloudFlags(cmd, &o.cloud)
 	addWarehouseFlags(cmd, &o.warehouse)
 	return cmd
@@ -121,6 +124,13 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 }
 
 func (a *app) runServe(ctx context.Context, o serviceOptions) error {
+	if err := a.checkHTTPAddress(o.http, o.access); err != nil {
+		return err
+	}
+	access, err := a.authOptions(o.access, defaultDataDir)
+	if err != nil {
+		return err
+	}
 	eng, err := a.serviceEngine(true, true)
 	if err != nil {
 		return err
@@ -140,7 +150,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	api, err := a.listenAPI(ctx, p, o, admin.drain)
+	api, err := a.listenAPI(ctx, p, o, apiParts{callers: access, onDrain: admin.drain})
 	if err != nil {
 		return err
 	}
@@ -229,7 +239,14 @@ func runWithAdmin(ctx context.Context, admin adminServer, runs ...func(context.C
 	return errors.Join(err, <-ended)
 }
 
-func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDrain func()) (*web.Server, error) {
+// apiParts are what the API works with besides the platform.
+type apiParts struct {
+	callers auth.Options
+	worker  *ingest.Service // nil where ingest runs elsewhere
+	onDrain func()
+}
+
+func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, parts apiParts) (*web.Server, error) {
 	key, err := cursorKey(o.cursorKey)
 	if err != nil {
 		return nil, err
@@ -238,20 +255,37 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDr
 	if err != nil {
 		return nil, err
 	}
+	access, err := a.newAccess(p, parts.callers)
+	if err != nil {
+		return nil, err
+	}
 	service, err := query.New(query.Options{}, query.Deps{
 		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
-		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows,
+		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows, Access: access,
+		Activity: activityOf(parts.worker),
 	})
 	if err != nil {
 		return nil, err
 	}
 	server, err := web.Listen(ctx, web.Options{Addr: o.http, DrainDelay: o.drainDelay}, web.Deps{
-		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now, OnDrain: onDrain,
+		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
+		OnDrain: func() { parts.onDrain(); service.Drain() },
 	})
 	if err != nil {
 		return nil, listenFault("--http", err)
 	}
 	return server, nil
+}
+
+// activityOf tells the API what ingest does in this process.
+func activityOf(worker *ingest.Service) func(string) (query.Activity, bool) {
+	if worker == nil {
+		return nil
+	}
+	return func(dataset string) (query.Activity, bool) {
+		did, ok := worker.Activity(dataset)
+		return query.Activity{Stored: did.Stored, PerSecond: did.PerSecond, LastCommit: did.LastCommit, NewestEvent: did.NewestEvent, InFlight: did.InFlight}, ok
+	}
 }
 
 const minSecretBytes = 16

@@ -7,8 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,6 @@ type upOptions struct {
 	pubsub, bigtable string
 	dataDir          string
 	noSample, reset  bool
-	insecureBind     bool
 }
 
 const defaultDataDir = ".latam"
@@ -53,9 +53,10 @@ and ends it.`,
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the data and of the note by which other commands find this stack")
 	f.BoolVar(&o.noSample, "no-sample", false, "do not load the example's sample")
 	f.BoolVar(&o.reset, "reset", false, "delete the data folder's content first, after asking")
-	f.BoolVar(&o.insecureBind, "insecure-bind", false, "allow addresses that other machines reach; nothing asks them for credentials")
+	f.BoolVar(&o.access.noAuth, "no-auth", false, "answer everybody on this machine, whatever the datasets declare")
+	addAccessFlags(cmd, &o.access)
 	addIngestFlags(cmd, &o.ingest)
-	config.MarkInvocation(f, "reset", "insecure-bind")
+	config.MarkInvocation(f, "reset", "no-auth")
 	return cmd
 }
 
@@ -66,7 +67,12 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := o.checkAddresses(); err != nil {
+	if err := a.checkAddresses(o); err != nil {
+		return err
+	}
+	o.access.ownerRequired = true
+	access, err := a.authOptions(o.access, o.dataDir)
+	if err != nil {
 		return err
 	}
 	if o.reset {
@@ -90,13 +96,14 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	api, err := a.listenAPI(ctx, p, o.serviceOptions, admin.drain)
+	api, err := a.listenAPI(ctx, p, o.serviceOptions, apiParts{callers: access, worker: worker, onDrain: admin.drain})
 	if err != nil {
 		return err
 	}
 	stack := runningStack{
 		PID: a.proc.PID, API: "http://" + api.Addr(), Admin: "http://" + admin.Addr(),
 		Pubsub: p.engine.PubsubAddr, Bigtable: p.engine.BigtableAddr, Project: p.project, Instance: p.instance,
+		Token: access.OwnerToken,
 	}
 	if err := a.writeRunFile(o.dataDir, stack); err != nil {
 		return err
@@ -107,7 +114,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		if err := a.loadSample(ctx, p.bus, o); err != nil && ctx.Err() == nil {
 			return err
 		}
-		a.announce(stack)
+		a.announce(stack, o)
 		return nil
 	})
 }
@@ -128,20 +135,20 @@ func (a *app) upEngine(o upOptions) (engine.Options, error) {
 	return engine.Options{Kind: kind, Dir: a.proc.Path(o.dataDir), PubsubAddr: o.pubsub, BigtableAddr: o.bigtable}, nil
 }
 
-// checkAddresses keeps everything on this machine unless told otherwise: none of the APIs asks for
-// credentials here.
-func (o upOptions) checkAddresses() error {
-	if o.insecureBind {
-		return nil
+// checkAddresses keeps everything on this machine unless told otherwise: only the HTTP API can ask
+// for credentials.
+func (a *app) checkAddresses(o upOptions) error {
+	if err := a.checkHTTPAddress(o.http, o.access); err != nil {
+		return err
 	}
-	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--admin", o.admin}, {"--pubsub", o.pubsub}, {"--bigtable", o.bigtable}} {
-		host, _, err := net.SplitHostPort(l.addr)
-		if err != nil {
-			return failf(exitUsage, "write it like 127.0.0.1:8080", "%s %q is not an address: %w", l.flag, l.addr, err)
+	for _, l := range []struct{ flag, addr string }{{"--admin", o.admin}, {"--pubsub", o.pubsub}, {"--bigtable", o.bigtable}} {
+		local, err := loopbackAddress(l.flag, l.addr)
+		if err != nil && !o.access.insecureBind {
+			return err
 		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if !local && !o.access.insecureBind {
 			return failf(exitUsage, "listen on 127.0.0.1, or say --insecure-bind if every machine that reaches it may read and write the data",
-				"%s %s can be reached from other machines, and up asks nobody for credentials", l.flag, l.addr)
+				"%s %s can be reached from other machines, and nobody is asked for credentials there", l.flag, l.addr)
 		}
 	}
 	return nil
@@ -155,13 +162,20 @@ type upReady struct {
 }
 
 // announce tells where everything is.
-func (a *app) announce(s runningStack) {
+func (a *app) announce(s runningStack, o upOptions) {
 	if a.global.output == outputJSON {
 		b, _ := json.Marshal(upReady{Schema: "latamctl.up/v1", Ready: true, runningStack: s}) // Strings always encode.
 		fmt.Fprintln(a.proc.Out, string(b))
 		return
 	}
 	first := a.decl.Datasets[0].Name
+	keys, header := "", ""
+	if asking := a.askingForKeys(o.access); len(asking) > 0 {
+		keys = fmt.Sprintf("Others need an API key for %s:\n  latamctl keys create NAME%s\n\n", strings.Join(asking, ", "), o.keysFlags())
+		if slices.Contains(asking, first) {
+			header = ` -H "X-Api-Key: $LATAM_API_KEY"`
+		}
+	}
 	fmt.Fprintf(a.proc.Out, `latamctl is up with %s.
 
   API       %s
@@ -171,11 +185,22 @@ func (a *app) announce(s runningStack) {
 
 Next:
   latamctl get %s --limit 5
-  curl '%s/v1/datasets/%s/rows?limit=2'
+  curl%s '%s/v1/datasets/%s/rows?limit=2'
   latamctl verify
 
-Ctrl-C stops it.
-`, a.declarationName(), s.API, s.Admin, s.Pubsub, s.Project, s.Bigtable, s.Instance, first, s.API, first)
+%sCtrl-C stops it.
+`, a.declarationName(), s.API, s.Admin, s.Pubsub, s.Project, s.Bigtable, s.Instance, first, header, s.API, first, keys)
+}
+
+// keysFlags are the flags by which a keys command finds the file of this stack.
+func (o upOptions) keysFlags() string {
+	switch {
+	case o.access.keysFile != "":
+		return " --keys-file " + o.access.keysFile
+	case o.dataDir != defaultDataDir:
+		return " --data-dir " + o.dataDir
+	}
+	return ""
 }
 
 // sampleDataset is the dataset of the built-in example.

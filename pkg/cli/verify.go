@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,9 +15,9 @@ import (
 
 // verifyOptions are the flags of verify.
 type verifyOptions struct {
-	url, dataDir string
-	wait         time.Duration
-	cloud        cloudOptions
+	api   apiOptions
+	wait  time.Duration
+	cloud cloudOptions
 }
 
 func verifyCmd(a *app) *cobra.Command {
@@ -36,8 +35,7 @@ when a check fails.`,
 		RunE: a.run(settings, func(ctx context.Context, _ []string) error { return a.runVerify(ctx, o) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.url, "url", "", "base URL of the API (default the running latamctl up's)")
-	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
+	addAPIFlags(cmd, &o.api)
 	f.DurationVar(&o.wait, "wait", 15*time.Second, "longest wait for a record to come out at the other end")
 	addCloudFlags(cmd, &o.cloud)
 	config.MarkInvocation(f, "wait")
@@ -45,16 +43,17 @@ when a check fails.`,
 }
 
 func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
-	p, base, err := a.verifyTarget(ctx, o)
+	p, api, err := a.verifyTarget(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer a.close(p)
-	deps := verify.Deps{HTTP: &http.Client{Timeout: fetchTimeout}, Now: a.proc.Now, Bus: p.bus, Rows: p.store}
+	api.http.Timeout = fetchTimeout
+	deps := verify.Deps{HTTP: api.http, Now: a.proc.Now, Bus: p.bus, Rows: p.store}
 	if a.global.output == outputTable {
 		deps.Done = a.printCheck
 	}
-	report := verify.Run(ctx, verify.Options{URL: base, Datasets: a.decl.Datasets, Wait: o.wait}, deps)
+	report := verify.Run(ctx, verify.Options{URL: api.base, Datasets: a.decl.Datasets, Wait: o.wait}, deps)
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.proc.Out, "\n%d passed, %d failed, %d skipped at %s\n", report.Passed, report.Failed, report.Skipped, base)
+		fmt.Fprintf(a.proc.Out, "\n%d passed, %d failed, %d skipped at %s\n", report.Passed, report.Failed, report.Skipped, api.base)
 	}
 	if !report.OK {
 		return failf(exitVerify, "each failed check says where to look", "verification failed: %d of %d checks", report.Failed, len(report.Results))
@@ -72,27 +71,27 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
 }
 
 // verifyTarget opens the environment's Pub/Sub and Bigtable and finds its API.
-func (a *app) verifyTarget(ctx context.Context, o verifyOptions) (*platform, string, error) {
+func (a *app) verifyTarget(ctx context.Context, o verifyOptions) (*platform, apiTarget, error) {
 	kind, err := a.engineKind()
 	if err != nil {
-		return nil, "", err
+		return nil, apiTarget{}, err
 	}
-	if kind != engine.Embedded && kind != engine.Memory && o.url == "" {
-		return nil, "", failf(exitUsage, "name the API with --url", "engine %s: no API is known", kind)
+	if kind != engine.Embedded && kind != engine.Memory && o.api.url == "" {
+		return nil, apiTarget{}, failf(exitUsage, "name the API with --url", "engine %s: no API is known", kind)
 	}
-	eng, stack, err := a.clientEngine(ctx, o.dataDir, true, true)
+	eng, stack, err := a.clientEngine(ctx, o.api.dataDir, true, true)
 	if err != nil {
-		return nil, "", err
+		return nil, apiTarget{}, err
 	}
 	if stack != nil {
 		o.cloud.project, o.cloud.instance = stack.Project, stack.Instance
 	}
-	base, err := a.apiURL(ctx, o.url, o.dataDir)
+	api, err := a.api(ctx, o.api)
 	if err != nil {
-		return nil, "", err
+		return nil, apiTarget{}, err
 	}
 	p, err := a.openPlatform(ctx, "verify", eng, o.cloud)
-	return p, base, err
+	return p, api, err
 }
 
 // printCheck prints one line for a check, and what to do when it failed.

@@ -85,7 +85,14 @@ func (p *Process) Remove(path string) error {
 
 // WriteFile replaces a file as a whole: a reader sees the old content or the new, never a part.
 // Folders on the way are created.
-func (p *Process) WriteFile(path string, data []byte) error {
+func (p *Process) WriteFile(path string, data []byte) error { return p.replaceFile(path, data, 0o644) }
+
+// WriteSecretFile is WriteFile for a file that only its owner may read.
+func (p *Process) WriteSecretFile(path string, data []byte) error {
+	return p.replaceFile(path, data, 0o600)
+}
+
+func (p *Process) replaceFile(path string, data []byte, mode fs.FileMode) error {
 	path = p.Path(path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -96,7 +103,7 @@ func (p *Process) WriteFile(path string, data []byte) error {
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }() // After the rename there is nothing to remove.
 	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+	if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(tmp.Name(), path)

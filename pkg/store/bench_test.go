@@ -13,6 +13,7 @@ import (
 )
 
 const benchRows = 20_000
+
 var benchGets = 32
 
 func benchKey(i int) string { return fmt.Sprintf("row-%08d", i) }

@@ -116,6 +116,11 @@ var (
 		Description: "Messages received and not yet settled.",
 		Attributes:  []string{"dataset"},
 	}
+	CallersRefused = Metric{
+		Name: "latam.access.refused", Kind: KindCounter, Unit: "{request}",
+		Description: "Requests refused for their caller: credentials missing or not good, not for this dataset, or the quota used up.",
+		Attributes:  []string{"dataset", "reason"},
+	}
 )
 
 // Catalogue lists every metric that latamctl emits.
@@ -123,6 +128,7 @@ func Catalogue() []Metric {
 	return []Metric{
 		HTTPServerDuration, MessageProcessDuration, MessagesConsumed, DBOperationDuration,
 		IngestEndToEnd, IngestRecords, Errors, BatchDuration, BatchSize, IngestInFlight,
+		CallersRefused,
 	}
 }
 

@@ -224,7 +224,9 @@ func TestQueryFailures(t *testing.T) {
 		{"an object for a text", []http.HandlerFunc{text(200, strings.Replace(onePage, `"12"`, `{"v":1}`, 1))}, ErrAnswer, 1, ""},
 		{"a column too few", []http.HandlerFunc{text(200, strings.Replace(onePage, `,{"v":"12"}`, ``, 1))}, ErrAnswer, 1, "2 columns"},
 		{"no cell", []http.HandlerFunc{text(200, `{"jobComplete":true,"rows":[null]}`)}, ErrAnswer, 1, ""},
-		{"a redirect", []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) }}, ErrAnswer, 1, ""},
+		{"a redirect", []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}}, ErrAnswer, 1, ""},
 		{"waiting for nothing", []http.HandlerFunc{text(200, `{"jobComplete":false}`)}, ErrAnswer, 1, "no id"},
 		{"complete, then not", []http.HandlerFunc{text(200, morePage), text(200, waiting)}, ErrAnswer, 2, ""},
 		{"pages without end", []http.HandlerFunc{text(200, `{`+job+`,"jobComplete":true,"pageToken":"again"}`)}, ErrAnswer, maxCalls + 1, "no end"},

@@ -28,6 +28,7 @@ type exchange struct {
 	id     string
 	route  string
 	code   Code
+	caller string
 	status int
 	bytes  int64
 }
@@ -45,6 +46,13 @@ func RequestID(ctx context.Context) string {
 		return x.id
 	}
 	return ""
+}
+
+// SetCaller names who made the request in the access log.
+func SetCaller(ctx context.Context, caller string) {
+	if x := exchangeOf(ctx); x != nil {
+		x.caller = Quote(caller)
+	}
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -203,7 +211,7 @@ func (h *hardened) observe(r *http.Request, x *exchange, span trace.Span, method
 	if h.deps.Log.Enabled(r.Context(), slog.LevelDebug) {
 		h.deps.Log.LogAttrs(r.Context(), slog.LevelDebug, "request",
 			slog.String("request_id", x.id), slog.String("method", method), slog.String("route", x.route),
-			slog.String("path", Quote(r.URL.Path)), slog.Int("status", status), slog.String("code", string(x.code)),
+			slog.String("path", Quote(r.URL.Path)), slog.Int("status", status), slog.String("code", string(x.code)), slog.String("caller", x.caller),
 			slog.Int64("bytes", x.bytes), slog.Duration("duration", elapsed))
 	}
 }

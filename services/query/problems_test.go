@@ -214,7 +214,10 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	// These are written and tested elsewhere.
-	for _, code := range []web.Code{web.URITooLong, web.HeadersTooLarge, web.RequestTimeout, web.PublishIncomplete} {
+	for _, code := range []web.Code{
+		web.URITooLong, web.HeadersTooLarge, web.RequestTimeout, web.PublishIncomplete,
+		web.Unauthenticated, web.Forbidden, web.RateLimited,
+	} {
 		seen[code] = true
 	}
 	for _, info := range web.Codes() {

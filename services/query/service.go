@@ -47,6 +47,8 @@ type Deps struct {
 	// computes them from the rows all the same, where there is no BigQuery.
 	Warehouse       Warehouse
 	AggregateOnRows bool
+	// Access decides who may reach the rows of a dataset; nil lets everybody.
+	Access Access
 }
 
 // Service answers the public HTTP API.
@@ -123,12 +125,12 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(func(ep *endpoint, w http.ResponseWriter, r *http.Request) *web.Problem {
 		return s.serveDocument(ep.description, w, r)
 	}))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(inJSON(s.get)))
-	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/rows/batch-get", s.with(inJSON(s.batchGet)))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/aggregate", s.with(inJSON(s.aggregate)))
-	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.with(inJSON(s.stats)))
-	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(inJSON(s.publish)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.guarded(s.list))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.guarded(inJSON(s.get)))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/rows/batch-get", s.guarded(inJSON(s.batchGet)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/aggregate", s.guarded(inJSON(s.aggregate)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.guarded(inJSON(s.stats)))
+	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.guarded(inJSON(s.publish)))
 	return rt, nil
 }
 

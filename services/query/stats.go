@@ -18,7 +18,9 @@ type Activity struct {
 	PerSecond float64
 	// LastCommit is when a batch was stored last; zero = not yet.
 	LastCommit time.Time
-	InFlight   int64
+	// NewestEvent is the latest event time that was stored since the start; zero = none.
+	NewestEvent time.Time
+	InFlight    int64
 }
 
 // stats is the body of GET /v1/datasets/{dataset}/stats.
@@ -97,9 +99,18 @@ func (s *Service) stats(ep *endpoint, w http.ResponseWriter, r *http.Request) *w
 
 func (s *Service) statsOf(ctx context.Context, ep *endpoint, c *statsCache, now time.Time) stats {
 	out := stats{Dataset: ep.ds.Name, Rows: c.rows, Indexes: []statsIndex{}, AsOf: c.at.UTC().Format(asOfLayout)}
-	if !c.last.IsZero() {
-		out.FirstEventTime, out.LastEventTime = c.first.UTC().Format(time.RFC3339Nano), c.last.UTC().Format(time.RFC3339Nano)
-		lag := now.Sub(c.last).Seconds()
+	first, last := c.first, c.last
+	if s.deps.Activity != nil {
+		if a, ok := s.deps.Activity(ep.ds.Name); ok {
+			out.Ingest = ingestStats(a)
+			if !last.IsZero() && a.NewestEvent.After(last) {
+				last = a.NewestEvent // It came after the count, or behind its bound.
+			}
+		}
+	}
+	if !last.IsZero() {
+		out.FirstEventTime, out.LastEventTime = first.UTC().Format(time.RFC3339Nano), last.UTC().Format(time.RFC3339Nano)
+		lag := now.Sub(last).Seconds()
 		out.LagSeconds = &lag
 	}
 	ready := s.ready(ctx, ep)
@@ -107,13 +118,13 @@ func (s *Service) statsOf(ctx context.Context, ep *endpoint, c *statsCache, now 
 		ix := &ep.ds.Indexes[i]
 		out.Indexes = append(out.Indexes, statsIndex{ix.Name, ready(ix)})
 	}
-	if s.deps.Activity != nil {
-		if a, ok := s.deps.Activity(ep.ds.Name); ok {
-			out.Ingest = &statsIngest{Stored: a.Stored, PerSecond: a.PerSecond, InFlight: a.InFlight}
-			if !a.LastCommit.IsZero() {
-				out.Ingest.LastStore = a.LastCommit.UTC().Format(asOfLayout)
-			}
-		}
+	return out
+}
+
+func ingestStats(a Activity) *statsIngest {
+	out := &statsIngest{Stored: a.Stored, PerSecond: a.PerSecond, InFlight: a.InFlight}
+	if !a.LastCommit.IsZero() {
+		out.LastStore = a.LastCommit.UTC().Format(asOfLayout)
 	}
 	return out
 }

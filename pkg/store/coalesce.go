@@ -38,7 +38,8 @@ type getCall struct {
 	result  chan getResult // takes one result without a receiver
 
 	// batch is nil while the call waits for a request; guarded by the queue's mutex.
-	batch *getBatch}
+	batch *getBatch
+}
 
 type getResult struct {
 	row dataset.Row

@@ -224,7 +224,7 @@ func compileRegex(f *bigtablepb.RowFilter) (n node, ok bool, err error) {
 		if field, expr = "family_name_regex_filter", []byte(f.FamilyNameRegexFilter); bytes.ContainsRune(expr, ':') {
 			return nil, true, filterError(field, "the expression must not contain ':'")
 		}
-		n = columnTest(func(f *family, _ []byte) bool { return p.match([]byte(f.name)) })
+		n = columnTest(func(f *family, _ []byte) bool { return p.matchString(f.name) })
 	case *bigtablepb.RowFilter_ColumnQualifierRegexFilter:
 		field, expr = "column_qualifier_regex_filter", f.ColumnQualifierRegexFilter
 		n = columnTest(func(_ *family, qualifier []byte) bool { return p.match(qualifier) })

@@ -54,6 +54,19 @@ func (p pattern) match(b []byte) bool {
 	return p.re.Match(b)
 }
 
+// matchString is match without a copy of the string.
+func (p pattern) matchString(s string) bool {
+	if p.re != nil {
+		return p.re.MatchString(s)
+	}
+	for _, literal := range p.literals {
+		if string(literal) == s {
+			return true
+		}
+	}
+	return false
+}
+
 // rewritePattern puts an RE2 expression into the syntax of package binaryregexp:
 // bytes above 127 become \x escapes, \Q...\E becomes single escapes, and \C,
 // any byte, is spelled out.

@@ -29,7 +29,7 @@ func benchCmd(a *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchEngineCmd(a))
+	cmd.AddCommand(benchEngineCmd(a), benchAPICmd(a))
 	return cmd
 }
 
@@ -107,11 +107,11 @@ func (a *app) printBench(report *bench.Report) error {
 	return report.WriteTable(a.proc.Out)
 }
 
-// benchEmbedded measures the engine of this process in a folder of its own.
-func (a *app) benchEmbedded(ctx context.Context, kind engine.Kind, o benchOptions, report *bench.Report) (err error) {
+// benchInFolder opens the engine of this process in a folder of its own, for a measurement.
+func (a *app) benchInFolder(ctx context.Context, kind engine.Kind, dataDir string, measure func(*platform, bench.Deps) error) error {
 	eng := engine.Options{Kind: kind}
 	if kind == engine.Embedded {
-		dir, remove, err := a.proc.TempDir(o.dataDir, "latamctl-bench-")
+		dir, remove, err := a.proc.TempDir(dataDir, "latamctl-bench-")
 		if err != nil {
 			return fail(exitFailed, "choose a folder that can be written with --data-dir", err)
 		}
@@ -122,7 +122,11 @@ func (a *app) benchEmbedded(ctx context.Context, kind engine.Kind, o benchOption
 		}()
 		eng.Dir = dir
 	}
-	return a.benchOn(ctx, eng, string(kind), func(p *platform, deps bench.Deps) error {
+	return a.benchOn(ctx, eng, string(kind), measure)
+}
+
+func (a *app) benchEmbedded(ctx context.Context, kind engine.Kind, o benchOptions, report *bench.Report) error {
+	return a.benchInFolder(ctx, kind, o.dataDir, func(p *platform, deps bench.Deps) error {
 		runs, err := bench.Engine(ctx, o.Options, deps)
 		report.Runs = append(report.Runs, runs...)
 		if err != nil || !o.compareIngest {

@@ -23,6 +23,7 @@ const (
 	exitInvalid     = 5   // the declaration or a setting is invalid
 	exitVerify      = 6   // verification failed
 	exitUnavailable = 7   // a dependency is unavailable
+	exitRefused     = 8   // refused by a guard
 	exitLocked      = 9   // locked by someone else
 	exitTimeout     = 10  // timed out
 	exitInterrupted = 130 // interrupted, safe to resume

@@ -87,6 +87,7 @@ func serveCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
 	cmd.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
 	cmd.Flags().DurationVar(&o.drainDelay, "drain-delay", 0, "keep serving this long after readiness went off, for load balancers to notice")
+	cmd.Flags().DurationVar(&o.cloud.hedgeAfter, "hedge-after", 0, "send the read of a row once more when it has no answer after this time;\nat most one in twenty requests is a second one (default never)")
 	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
 	addAccessFlags(cmd, &o.access)
 	addCloudFlags(cmd, &o.cloud)

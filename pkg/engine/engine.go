@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/latamctl/latamctl/pkg/engine/cellstore"
+	"github.com/latamctl/latamctl/pkg/engine/rowcodec"
 	"github.com/latamctl/latamctl/pkg/engine/topiclog"
 )
 
@@ -165,7 +166,9 @@ func (e *Engine) startServers(ctx context.Context, opts Options) error {
 const (
 	maxMessageBytes = 256 << 20 // what Google's Bigtable client sends and receives at most
 	pipeBytes       = 1 << 20
-	stopTimeout     = 2 * time.Second
+	// windowBytes lets a page of rows go without a wait for the reader to ask for more.
+	windowBytes = 1 << 20
+	stopTimeout = 2 * time.Second
 )
 
 // serve offers a service on an in-process pipe, and on addr for other programs when it is set.
@@ -174,6 +177,7 @@ func (e *Engine) serve(ctx context.Context, svc service, addr string, to *[]opti
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.ForceServerCodecV2(rowcodec.New()), grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
 	)
 	svc.Register(server)
 	pipe := bufconn.Listen(pipeBytes)
@@ -200,7 +204,8 @@ func (e *Engine) serve(ctx context.Context, svc service, addr string, to *[]opti
 func dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes), grpc.ForceCodecV2(rowcodec.New())),
+		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
 	}
 }
 

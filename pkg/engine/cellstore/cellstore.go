@@ -94,7 +94,8 @@ type Server struct {
 	dir  string
 	lock io.Closer
 
-	locks rowLocks
+	locks   rowLocks
+	readers sync.Pool // of *rowReader
 
 	adminMu sync.Mutex // one schema change at a time
 	nextID  uint32     // guarded by adminMu

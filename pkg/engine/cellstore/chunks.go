@@ -24,6 +24,7 @@ type chunkWriter struct {
 
 	res   bigtablepb.ReadRowsResponse
 	slots []*chunkSlot // the response uses as many as it has chunks
+	used  int          // the most slots that one response had
 	bytes int
 }
 
@@ -46,12 +47,21 @@ func (w *chunkWriter) next() *chunkSlot {
 			w.slots = append(w.slots, &block[i])
 		}
 	}
+	w.used = max(w.used, n+1)
 	slot := w.slots[n]
 	c := &slot.chunk
 	c.RowKey, c.FamilyName, c.Qualifier, c.Labels, c.Value = nil, nil, nil, nil, nil
 	c.TimestampMicros, c.ValueSize, c.RowStatus = 0, 0, nil
 	w.res.Chunks = append(w.res.Chunks, c)
 	return slot
+}
+
+// forget lets go of everything but the slots, once a request is done.
+func (w *chunkWriter) forget() {
+	for _, slot := range w.slots[:w.used] {
+		slot.chunk.RowKey, slot.chunk.Value, slot.qualifier.Value = nil, nil, nil
+	}
+	w.send, w.res.Chunks, w.bytes, w.used = nil, w.res.Chunks[:0], 0, 0
 }
 
 // row adds a row, whose cells must not be empty, and sends what has become

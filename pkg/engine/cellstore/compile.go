@@ -224,10 +224,10 @@ func compileRegex(f *bigtablepb.RowFilter) (n node, ok bool, err error) {
 		if field, expr = "family_name_regex_filter", []byte(f.FamilyNameRegexFilter); bytes.ContainsRune(expr, ':') {
 			return nil, true, filterError(field, "the expression must not contain ':'")
 		}
-		n = cellTest(func(c *cell) bool { return p.match([]byte(c.family.name)) })
+		n = columnTest(func(f *family, _ []byte) bool { return p.matchString(f.name) })
 	case *bigtablepb.RowFilter_ColumnQualifierRegexFilter:
 		field, expr = "column_qualifier_regex_filter", f.ColumnQualifierRegexFilter
-		n = cellTest(func(c *cell) bool { return p.match(c.qualifier) })
+		n = columnTest(func(_ *family, qualifier []byte) bool { return p.match(qualifier) })
 	case *bigtablepb.RowFilter_ValueRegexFilter:
 		field, expr = "value_regex_filter", f.ValueRegexFilter
 		n = cellTest(func(c *cell) bool { return p.match(c.value) })
@@ -245,7 +245,7 @@ func compileRange(f *bigtablepb.RowFilter) (node, error) {
 	switch f := f.GetFilter().(type) {
 	case *bigtablepb.RowFilter_ColumnRangeFilter:
 		name, in := f.ColumnRangeFilter.GetFamilyName(), columnRange(f.ColumnRangeFilter)
-		return cellTest(func(c *cell) bool { return c.family.name == name && in.contains(c.qualifier) }), nil
+		return columnTest(func(f *family, qualifier []byte) bool { return f.name == name && in.contains(qualifier) }), nil
 	case *bigtablepb.RowFilter_ValueRangeFilter:
 		in := valueRange(f.ValueRangeFilter)
 		return cellTest(func(c *cell) bool { return in.contains(c.value) }), nil

@@ -13,6 +13,37 @@ type rowFilter struct {
 	root node
 }
 
+// split takes the tests off the beginning of a filter that need no more of a cell than its column,
+// so that the cells of other columns are not even loaded; columns is nil when there are none.
+func (f *rowFilter) split() (columns columnTest, rest *rowFilter) {
+	columns, root := leadingColumns(f.root)
+	return columns, &rowFilter{root: root}
+}
+
+func leadingColumns(root node) (columns columnTest, rest node) {
+	switch n := root.(type) {
+	case columnTest:
+		return n, nil
+	case chain:
+		for len(n) > 0 {
+			first, ok := n[0].(columnTest)
+			if !ok {
+				break
+			}
+			columns, n = bothColumns(columns, first), n[1:]
+		}
+		return columns, n
+	}
+	return nil, root
+}
+
+func bothColumns(a, b columnTest) columnTest {
+	if a == nil {
+		return b
+	}
+	return func(f *family, qualifier []byte) bool { return a(f, qualifier) && b(f, qualifier) }
+}
+
 // node is one step of a filter. It may overwrite the cells it is given and
 // returns them in row order.
 type node interface {
@@ -58,6 +89,19 @@ func (keep cellTest) apply(_ *evaluation, cells []cell) []cell {
 	out := cells[:0]
 	for i := range cells {
 		if keep(&cells[i]) {
+			out = append(out, cells[i])
+		}
+	}
+	return out
+}
+
+// columnTest keeps the cells of the columns for which it is true.
+type columnTest func(f *family, qualifier []byte) bool
+
+func (keep columnTest) apply(_ *evaluation, cells []cell) []cell {
+	out := cells[:0]
+	for i := range cells {
+		if keep(cells[i].family, cells[i].qualifier) {
 			out = append(out, cells[i])
 		}
 	}

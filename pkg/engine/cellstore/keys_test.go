@@ -44,13 +44,13 @@ func FuzzKeys(f *testing.F) {
 // keys of their rows.
 func checkBounds(t *testing.T, key []byte, t1 uint32, r1 []byte, t2 uint32, r2 []byte) {
 	iv := interval{start: r2}
-	if lower, upper := iv.keyBounds(t2); (bytes.Compare(key, lower) >= 0 && bytes.Compare(key, upper) < 0) !=
+	if lower, upper := iv.appendBounds(nil, nil, t2); (bytes.Compare(key, lower) >= 0 && bytes.Compare(key, upper) < 0) !=
 		(t1 == t2 && bytes.Compare(r1, r2) >= 0) {
 		t.Errorf("row %q in [%q, inf) is wrong", r1, r2)
 	}
 	if len(r2) > 0 {
 		iv = interval{end: r2}
-		if lower, upper := iv.keyBounds(t2); (bytes.Compare(key, lower) >= 0 && bytes.Compare(key, upper) < 0) !=
+		if lower, upper := iv.appendBounds(nil, nil, t2); (bytes.Compare(key, lower) >= 0 && bytes.Compare(key, upper) < 0) !=
 			(t1 == t2 && bytes.Compare(r1, r2) < 0) {
 			t.Errorf("row %q in [, %q) is wrong", r1, r2)
 		}

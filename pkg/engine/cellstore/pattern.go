@@ -11,19 +11,20 @@ import (
 // pattern matches a whole byte string against an RE2 expression, in which, as in
 // Bigtable, every byte counts for itself.
 type pattern struct {
-	literal []byte // when re is nil
-	re      *binaryregexp.Regexp
+	literals [][]byte // any of them, when re is nil
+	re       *binaryregexp.Regexp
 }
 
 // maxPatternNodes bounds the size of a compiled expression: counted repetition
 // makes short expressions large.
 const maxPatternNodes = 50_000
 
-const metaCharacters = `\.+*?()|[]{}^$`
+// metaCharacters are those besides "|", which separates alternatives.
+const metaCharacters = `\.+*?()[]{}^$`
 
 func newPattern(expr []byte) (pattern, error) {
 	if !bytes.ContainsAny(expr, metaCharacters) {
-		return pattern{literal: expr}, nil
+		return pattern{literals: bytes.Split(expr, []byte("|"))}, nil
 	}
 	src := rewritePattern(expr)
 	// Parsed on its own first, so that "a)|(b" is the error it should be.
@@ -43,9 +44,27 @@ func newPattern(expr []byte) (pattern, error) {
 
 func (p pattern) match(b []byte) bool {
 	if p.re == nil {
-		return bytes.Equal(p.literal, b)
+		for _, literal := range p.literals {
+			if bytes.Equal(literal, b) {
+				return true
+			}
+		}
+		return false
 	}
 	return p.re.Match(b)
+}
+
+// matchString is match without a copy of the string.
+func (p pattern) matchString(s string) bool {
+	if p.re != nil {
+		return p.re.MatchString(s)
+	}
+	for _, literal := range p.literals {
+		if string(literal) == s {
+			return true
+		}
+	}
+	return false
 }
 
 // rewritePattern puts an RE2 expression into the syntax of package binaryregexp:

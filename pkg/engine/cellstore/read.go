@@ -51,15 +51,42 @@ func (d *dataService) ReadRows(req *bigtablepb.ReadRowsRequest, stream bigtablep
 		return err
 	}
 	defer db.release()
-	r := &rowReader{
-		s: d.s, filter: filter, reversed: req.GetReversed(),
-		out:      chunkWriter{send: stream.Send},
-		reports:  features.GetLastScannedRowResponses(),
-		limit:    req.GetRowsLimit(),
-		stopping: d.s.ctx,
-		scan:     rowScanner{sc: sc, now: d.s.opts.Now().UnixMicro(), maxBytes: d.s.opts.MaxRowBytes},
-	}
+	r := d.s.reader()
+	defer d.s.reuse(r)
+	r.s, r.reversed = d.s, req.GetReversed()
+	r.scan.wanted, r.filter = filter.split()
+	r.out.send = stream.Send
+	r.reports = features.GetLastScannedRowResponses()
+	r.limit = req.GetRowsLimit()
+	r.stopping = d.s.ctx
+	r.scan.sc, r.scan.now, r.scan.maxBytes = sc, d.s.opts.Now().UnixMicro(), d.s.opts.MaxRowBytes
 	return r.read(stream.Context(), db, intervals)
+}
+
+// reader returns a rowReader that has the memory of an earlier one, if there is any.
+func (s *Server) reader() *rowReader {
+	if r, ok := s.readers.Get().(*rowReader); ok {
+		return r
+	}
+	return &rowReader{}
+}
+
+// maxReusedBytes is the most memory for rows that an idle reader keeps.
+const maxReusedBytes = 1 << 20
+
+// reuse keeps the memory of a reader whose request is done for the next one.
+func (s *Server) reuse(r *rowReader) {
+	if cap(r.scan.arena) > maxReusedBytes || len(r.out.slots) > 2*flushChunks {
+		return
+	}
+	r.out.forget()
+	r.s, r.filter, r.stopping, r.found, r.idle = nil, nil, nil, 0, 0
+	clear(r.scan.cells[:cap(r.scan.cells)])
+	r.scan = rowScanner{
+		cells: r.scan.cells[:0], prefix: r.scan.prefix, arena: r.scan.arena[:0], buf: r.scan.buf,
+		col: columnState{name: r.scan.col.name[:0]},
+	}
+	s.readers.Put(r)
 }
 
 // clientFeatures are the feature flags that a client sends with every request.
@@ -87,6 +114,8 @@ type rowReader struct {
 
 	found int64
 	idle  int // rows scanned since the last one found
+
+	lower, upper []byte // the bounds of the interval being read
 }
 
 func (r *rowReader) read(ctx context.Context, db *database, intervals []interval) (err error) {
@@ -156,13 +185,14 @@ func (r *rowReader) readInterval(ctx context.Context, iv interval) (more bool, e
 // position moves the iterator to the first row of an interval, in read order.
 func (r *rowReader) position(iv interval) {
 	it, table := r.scan.it, r.scan.sc.id
-	lower, upper := iv.keyBounds(table)
-	it.SetBounds(lower, upper)
+	r.lower, r.upper = iv.appendBounds(r.lower[:0], r.upper[:0], table)
+	it.SetBounds(r.lower, r.upper)
 	switch {
 	case r.reversed:
 		it.Last()
 	case iv.single():
-		it.SeekPrefixGE(appendRowPrefix(nil, table, iv.start))
+		r.lower = appendRowPrefix(r.lower[:0], table, iv.start)
+		it.SeekPrefixGE(r.lower)
 	default:
 		it.First()
 	}

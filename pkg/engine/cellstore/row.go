@@ -33,6 +33,7 @@ type rowScanner struct {
 	sc       *schema
 	now      int64 // microseconds since 1970, for the GC rules
 	maxBytes int64
+	wanted   columnTest // columns to load; nil loads all
 
 	// The row last loaded; both live until the arena is truncated.
 	key   []byte
@@ -50,6 +51,7 @@ type columnState struct {
 	name      []byte // family and qualifier as encoded
 	family    *family
 	qualifier []byte
+	unwanted  bool
 	index     int // of the next cell
 	garbage   int // garbage cells met in a row
 }
@@ -100,16 +102,23 @@ func (r *rowScanner) enter(suffix []byte) (c column, garbage bool, err error) {
 	return c, garbage, nil
 }
 
-// keep adds a cell to the loaded row.
+// keep adds a cell to the loaded row, unless its column is not wanted. Its bytes count either way.
 func (r *rowScanner) keep(c column, value []byte) error {
-	if r.col.qualifier == nil {
+	if r.col.qualifier == nil && !r.col.unwanted {
 		r.buf = appendUnescaped(r.buf[:0], c.qualifier)
-		r.col.qualifier = r.copied(r.buf)
+		if r.wanted != nil && !r.wanted(r.col.family, r.buf) {
+			r.col.unwanted = true
+		} else {
+			r.col.qualifier = r.copied(r.buf)
+		}
 	}
 	r.bytes += int64(len(r.col.name) + timestampLen + len(value))
 	if r.bytes > r.maxBytes {
 		return status.Errorf(codes.FailedPrecondition,
 			"Error while reading row '%s' (%s) : the row is larger than %d bytes and cannot be read in full", shown(r.key), r.sc.name, r.maxBytes)
+	}
+	if r.col.unwanted {
+		return nil
 	}
 	r.cells = append(r.cells, cell{
 		family: r.col.family, qualifier: r.col.qualifier, micros: c.micros, value: r.copied(value),

@@ -96,13 +96,13 @@ func mergeIntervals(ivs []interval) []interval {
 	return merged
 }
 
-// keyBounds returns the Pebble bounds of an interval in a table.
-func (iv interval) keyBounds(table uint32) (lower, upper []byte) {
-	lower = appendTablePrefix(nil, table)
+// appendBounds appends the Pebble bounds of an interval in a table.
+func (iv interval) appendBounds(lower, upper []byte, table uint32) (_, _ []byte) {
+	lower = appendTablePrefix(lower, table)
 	if len(iv.start) > 0 {
 		lower = appendEscapedOpen(lower, iv.start)
 	}
-	upper = appendTablePrefix(nil, table)
+	upper = appendTablePrefix(upper, table)
 	switch {
 	case iv.end == nil:
 		upper = upperBound(upper)

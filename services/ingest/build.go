@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
@@ -56,9 +57,6 @@ func (b *build) run(ctx context.Context) error {
 			return err
 		}
 		b.checked = true
-		if len(b.missing) > 0 {
-			b.route.deps.Log.Info("index build begins", "dataset", b.route.ds.Name, "indexes", b.names())
-		}
 	}
 	if len(b.missing) == 0 {
 		return nil
@@ -75,7 +73,11 @@ func (b *build) run(ctx context.Context) error {
 	if err := b.mark(ctx); err != nil {
 		return err
 	}
-	b.route.deps.Log.Info("index build ended", "dataset", b.route.ds.Name, "indexes", b.names(),
+	level := slog.LevelInfo
+	if b.rows == 0 {
+		level = slog.LevelDebug // The first start of a dataset is no news.
+	}
+	b.route.deps.Log.Log(ctx, level, "index build ended", "dataset", b.route.ds.Name, "indexes", b.names(),
 		"rows", b.rows, "skipped", b.skipped, "took", b.route.deps.Now().Sub(b.began))
 	return nil
 }
@@ -130,6 +132,9 @@ func (b *build) page(ctx context.Context) (more bool, err error) {
 	rows, err := b.read(ctx, store.Scan{Start: b.next, Limit: limit, Columns: b.all})
 	if err != nil || len(rows) == 0 {
 		return false, err
+	}
+	if b.rows == 0 {
+		b.route.deps.Log.Info("index build begins", "dataset", b.route.ds.Name, "indexes", b.names())
 	}
 	skipped, err := b.putAll(ctx, rows)
 	if err != nil {

@@ -20,6 +20,8 @@ import (
 // before stores rows as they were before the indexes were declared.
 func (h *indexed) before(records ...string) {
 	h.t.Helper()
+	h.tables.mu.Lock()
+	defer h.tables.mu.Unlock()
 	for _, record := range records {
 		rec, err := h.ds.Decode([]byte(record), time.Now())
 		if err != nil {

@@ -102,7 +102,7 @@ func TestIndexesEndToEnd(t *testing.T) {
 	}
 }
 
-func await(ctx context.Context, t *testing.T, what string, is func() bool) {
+func await(ctx context.Context, t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for tick := time.Tick(2 * time.Millisecond); !is(); <-tick {
 		if ctx.Err() != nil {

@@ -91,7 +91,12 @@ func TestEndToEnd(t *testing.T) {
 
 func openClients(ctx context.Context, t *testing.T, ds *dataset.Dataset) (*bus.Client, *store.Client) {
 	t.Helper()
-	e, err := engine.Start(ctx, engine.Options{Kind: engine.Memory})
+	return openClientsOn(ctx, t, ds, engine.Options{Kind: engine.Memory})
+}
+
+func openClientsOn(ctx context.Context, t testing.TB, ds *dataset.Dataset, opts engine.Options) (*bus.Client, *store.Client) {
+	t.Helper()
+	e, err := engine.Start(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

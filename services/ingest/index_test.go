@@ -224,13 +224,13 @@ func TestEntriesComeFirst(t *testing.T) {
 func TestNeighboursOfARefusedEntry(t *testing.T) {
 	t.Parallel()
 	inIndexedBubble(t, func(t *testing.T, h *indexed) {
-		h.start(Options{Shards: 1})
 		h.tables.rowFault = func(table string, row dataset.Row) (error, bool) {
 			if table == "events-by_color" && strings.Contains(row.Key, "bad") {
 				return store.ErrPoison, false
 			}
 			return nil, true
 		}
+		h.start(Options{Shards: 1})
 		var sends sync.WaitGroup
 		for i := range 9 {
 			color := "red"

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
@@ -20,6 +21,7 @@ type endpoint struct {
 	scope                  []byte
 	parameters             []string // of a list, for suggestions
 	gets, lists, publishes gate
+	tails                  atomic.Int64 // live streams now
 }
 
 func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -15,10 +16,12 @@ import (
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
-// Store reads rows; pkg/store's Client is one. Get returns store.ErrNotFound for an absent row.
+// Store reads rows; pkg/store's Client is one. Get returns store.ErrNotFound for an absent row;
+// GetMany one row for each key, without cells when it is absent.
 type Store interface {
 	Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error)
 	Scan(ctx context.Context, table string, s store.Scan, each func(dataset.Row) bool) error
+	GetMany(ctx context.Context, table string, keys, columns []string) ([]dataset.Row, error)
 }
 
 // Publisher sends messages and returns their ids once the bus has them; pkg/bus's Client is one.
@@ -33,8 +36,10 @@ type Deps struct {
 	Declaration *dataset.Declaration
 	Store       Store
 	Publisher   Publisher
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Follower serves the live streams; without it they are unavailable.
+	Follower Follower
+	Log      *slog.Logger
+	Now      func() time.Time
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
 	// it a random one is made, and cursors end with the process.
 	CursorKey []byte
@@ -48,6 +53,10 @@ type Service struct {
 	endpoints map[string]*endpoint
 	router    *web.Router
 	bodies    bufferPool
+	tails     TailOptions
+
+	draining  chan struct{}
+	drainOnce sync.Once
 }
 
 // New compiles the declaration's datasets into endpoints.
@@ -73,7 +82,8 @@ func New(opts Options, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{opts: opts, deps: deps, sealer: sealer, endpoints: map[string]*endpoint{}}
+	s := &Service{opts: opts, deps: deps, sealer: sealer, endpoints: map[string]*endpoint{},
+		tails: TailOptions{}.Defaults(), draining: make(chan struct{})}
 	for _, ds := range deps.Declaration.Datasets {
 		ep, err := newEndpoint(ds, opts)
 		if err != nil {
@@ -111,6 +121,7 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}", s.with(document(func(ep *endpoint) []byte { return ep.description }).serve))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows", s.with(s.list))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/rows/{id}", s.with(s.get))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/tail", s.acceptEvents(s.tail))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.with(s.publish))
 	return rt, nil
 }

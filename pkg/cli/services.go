@@ -226,13 +226,17 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, onDr
 		return nil, err
 	}
 	service, err := query.New(query.Options{}, query.Deps{
-		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
 	})
 	if err != nil {
 		return nil, err
 	}
 	server, err := web.Listen(ctx, web.Options{Addr: o.http, DrainDelay: o.drainDelay}, web.Deps{
-		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now, OnDrain: onDrain,
+		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
+		OnDrain: func() {
+			onDrain()
+			service.Drain()
+		},
 	})
 	if err != nil {
 		return nil, listenFault("--http", err)

@@ -476,7 +476,7 @@ func TestTailLosesNothing(t *testing.T) {
 func loseNothing(t *testing.T, w *tailWorld, rng *rand.Rand) {
 	const n = 400
 	want, got := map[string]bool{}, map[string]bool{}
-	published := make(chan struct{})
+	published, pause := make(chan struct{}), rand.New(rand.NewPCG(rng.Uint64(), 1))
 	c := w.connect(tailPath)
 	go func() {
 		defer close(published)
@@ -513,7 +513,6 @@ func loseNothing(t *testing.T, w *tailWorld, rng *rand.Rand) {
 			}
 		}
 	}
-	pause := rand.New(rand.NewPCG(rng.Uint64(), 1))
 	for done := false; !done; cuts++ {
 		select {
 		case <-time.After(time.Duration(pause.IntN(3000)) * time.Millisecond):

@@ -132,7 +132,7 @@ func TestTailedRowsCanBeRead(t *testing.T) {
 	up, r := startUp(t, dir, "--engine", "memory", "--no-sample")
 	watch := start(t, dir, nil, "tail", "flights", "-o", "json")
 	tails(t, dir, 1)
-	post(t, r.API, "not a record\n"[:0]+`{"origin":"ZZZ","departed_at":"2001-01-01T00:00:00Z","destination":"AAA"}`)
+	post(t, r.API, `{"origin":"ZZZ","departed_at":"2001-01-01T00:00:00Z","destination":"AAA"}`)
 	path := filepath.Join(dir, "some.ndjson")
 	var file bytes.Buffer
 	for i := 1; i < 20; i++ {
@@ -238,11 +238,42 @@ func cutAndCount(t *testing.T, dir, api string, ready func()) {
 	if strings.Contains(watch.stderr.String(), "may be missing") {
 		t.Errorf("speaks of a gap: %s", watch.stderr.String())
 	}
-	if err := watch.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	watch.leave()
+}
+
+// leave ends a tail, whatever it still prints.
+func (p *program) leave() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		p.t.Fatal(err)
+	}
+	for {
+		select {
+		case <-p.stdout.out:
+		case err := <-p.done:
+			p.done <- err
+			return
+		}
+	}
+}
+
+// TestKilledStackForgetsItsTails: a killed process cannot delete the subscriptions of its streams.
+func TestKilledStackForgetsItsTails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	up, _ := startUp(t, dir, "--no-sample")
+	start(t, dir, nil, "tail", "flights", "--give-up-after", "100ms")
+	tails(t, dir, 1)
+	if err := up.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	err := <-watch.done
-	watch.done <- err
+	err := <-up.done
+	up.done <- err
+	if out := run(t, dir, nil, "data", "info"); !strings.Contains(out, "flights-tail-") {
+		t.Fatalf("the kill left nothing behind, so there is nothing to see here:\n%s", out)
+	}
+	startUp(t, dir, "--no-sample")
+	tails(t, dir, 0)
 }
 
 func TestTailOnGooglesEmulators(t *testing.T) {
@@ -273,5 +304,6 @@ func TestTailOnGooglesEmulators(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	<-published
+	first.leave()
 	cutAndCount(t, dir, api, func() {})
 }

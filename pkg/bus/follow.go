@@ -66,7 +66,7 @@ func (c *Client) Follow(ctx context.Context, topic string, opts FollowOptions, h
 	since, err := c.beginFollowing(ctx, topic, sub, opts.From)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // The caller has ended it.
+			return nil
 		}
 		return fmt.Errorf("follow topic %s: %w", topic, err)
 	}

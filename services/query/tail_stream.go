@@ -305,7 +305,7 @@ func (t *tailStream) deliver(ctx context.Context) error {
 	}
 	rows, err := t.lookUp(ctx, batch)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // The client is gone, and the loop sees it.
 	}
 	var ready []*tailItem
 	missed := t.missed

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
@@ -32,15 +33,25 @@ const (
 	ackDeadline = 10 * time.Second
 	// deadLetterRetention keeps rejected records for a person to look at; a week is the service's usual maximum.
 	deadLetterRetention = 7 * 24 * time.Hour
+	// topicRetention is how far back a follower can begin. A live stream of rows ends after an hour
+	// at the latest, and an idle one must still be able to go on without doubt.
+	topicRetention = 2 * time.Hour
 )
 
 // Ensure creates what is missing of the route. It is safe to call from several processes at once.
 // On Google Cloud only Terraform creates them; local engines and emulators have no Terraform.
 func (c *Client) Ensure(ctx context.Context, r Route) error {
-	for _, topic := range []string{r.Topic, r.DeadLetterTopic} {
-		_, err := c.client.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: c.topicName(topic)})
-		if err != nil && status.Code(err) != codes.AlreadyExists {
-			return fmt.Errorf("create topic %s: %w", topic, classify(err))
+	topics := []*pubsubpb.Topic{
+		{Name: c.topicName(r.Topic), MessageRetentionDuration: durationpb.New(topicRetention)},
+		{Name: c.topicName(r.DeadLetterTopic)},
+	}
+	for _, topic := range topics {
+		_, err := c.client.TopicAdminClient.CreateTopic(ctx, topic)
+		if status.Code(err) == codes.AlreadyExists {
+			err = c.updateRetention(ctx, topic)
+		}
+		if err != nil {
+			return fmt.Errorf("create topic %s: %w", topic.GetName(), classify(err))
 		}
 	}
 	subs := []*pubsubpb.Subscription{
@@ -56,6 +67,21 @@ func (c *Client) Ensure(ctx context.Context, r Route) error {
 		}
 	}
 	return nil
+}
+
+// updateRetention gives a topic of an earlier version the retention that it would be created with.
+func (c *Client) updateRetention(ctx context.Context, want *pubsubpb.Topic) error {
+	if want.GetMessageRetentionDuration() == nil {
+		return nil
+	}
+	got, err := c.client.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: want.GetName()})
+	if err != nil || got.GetMessageRetentionDuration().AsDuration() == want.GetMessageRetentionDuration().AsDuration() {
+		return err
+	}
+	_, err = c.client.TopicAdminClient.UpdateTopic(ctx, &pubsubpb.UpdateTopicRequest{
+		Topic: want, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"message_retention_duration"}},
+	})
+	return err
 }
 
 // Missing returns those topics and subscriptions of the route that do not exist.

@@ -41,6 +41,12 @@ func TestConformance(t *testing.T) {
 		{"outstanding messages", testOutstanding},
 		{"not found", testNotFound},
 		{"close sends what waits", testClose},
+		{"follow", testFollow},
+		{"follow again", testFollowAgain},
+		{"follow nothing", testFollowNothing},
+		{"follow holds", testFollowHolds},
+		{"forget followers", testForgetFollowers},
+		{"ensure retention", testEnsureRetention},
 	}
 	for name, open := range map[string]func(*testing.T) *bench{"pstest": openPstest, "engine": openEngine, "emulator": openEmulator} {
 		t.Run(name, func(t *testing.T) {
@@ -66,6 +72,8 @@ type bench struct {
 	routes        atomic.Int64
 	// inOrder says that a lone subscriber gets messages in the order of their publication.
 	inOrder bool
+	// brokenSeek says that a seek back delivers messages without content.
+	brokenSeek bool
 }
 
 // open opens a client on a connection of its own.
@@ -87,7 +95,7 @@ func (b *bench) open(t *testing.T, opts bus.Options, dial ...grpc.DialOption) *b
 func openPstest(t *testing.T) *bench {
 	server := pstest.NewServer()
 	t.Cleanup(func() { _ = server.Close() })
-	b := &bench{project: "p", addr: server.Addr}
+	b := &bench{project: "p", addr: server.Addr, brokenSeek: true}
 	b.client = b.open(t, bus.Options{})
 	return b
 }

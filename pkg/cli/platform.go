@@ -161,6 +161,22 @@ func (p *platform) ensure(ctx context.Context, datasets []*dataset.Dataset) erro
 	return nil
 }
 
+// forgetFollowers deletes what live streams left behind when an earlier process was killed. The
+// embedded engine does not let subscriptions expire, and at its start nobody follows a topic yet.
+func (p *platform) forgetFollowers(ctx context.Context, datasets []*dataset.Dataset) error {
+	if p.engine.Kind != engine.Embedded {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
+	defer cancel()
+	for _, ds := range datasets {
+		if err := p.bus.ForgetFollowers(ctx, ds.Topic); err != nil {
+			return fmt.Errorf("clean up after live streams: %w", err)
+		}
+	}
+	return nil
+}
+
 // emulatorOptions dials Google's emulators at the addresses in the environment.
 func (a *app) emulatorOptions() engine.Options {
 	return engine.Options{Kind: engine.Emulator, PubsubAddr: a.proc.Env(pubsubHostVar), BigtableAddr: a.proc.Env(bigtableHostVar)}

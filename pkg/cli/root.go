@@ -41,7 +41,7 @@ brings both with it; in production it uses Google Cloud's.`,
 	addGlobalFlags(root, &a.global)
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
-		publishCmd(a), getCmd(a), dataCmd(a), keysCmd(a),
+		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		versionCmd(a),
 	)

@@ -261,7 +261,7 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, part
 		return nil, err
 	}
 	service, err := query.New(query.Options{}, query.Deps{
-		Declaration: a.decl, Store: p.store, Publisher: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
 		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows, Access: access,
 		Activity: activityOf(parts.worker),
 	})

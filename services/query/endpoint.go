@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
@@ -25,6 +26,7 @@ type endpoint struct {
 	stats      statsCache
 
 	gets, lists, exports, aggregates, publishes gate
+	tails                                       atomic.Int64 // live streams now
 }
 
 func newEndpoint(ds *dataset.Dataset, opts Options) (*endpoint, error) {

@@ -59,10 +59,9 @@ func (s *fakeStore) begin(ctx context.Context) error {
 	if s.before != nil {
 		s.before(ctx)
 	}
-	if s.err != nil {
-		return s.err
-	}
-	return ctx.Err()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(ctx.Err(), s.err)
 }
 
 func (s *fakeStore) Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error) {
@@ -81,13 +80,18 @@ func (s *fakeStore) Get(ctx context.Context, table, key string, columns []string
 }
 
 func (s *fakeStore) GetMany(ctx context.Context, table string, keys, columns []string) ([]dataset.Row, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	rows := make([]dataset.Row, len(keys))
 	for i, key := range keys {
-		row, err := s.Get(ctx, table, key, columns)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return nil, err
+		if t := s.tables[table]; t != nil {
+			if row, ok := project(t.rows[key], columns); ok {
+				rows[i] = row
+			}
 		}
-		rows[i] = row
 	}
 	return rows, nil
 }

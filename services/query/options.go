@@ -39,6 +39,8 @@ type Options struct {
 	MaxCountedRows int
 	// Aggregate bounds aggregates.
 	Aggregate AggregateOptions
+	// Tail bounds live streams.
+	Tail TailOptions
 	// StatsTTL is how long the statistics of a dataset are reused. Default 10s.
 	StatsTTL time.Duration
 	// MaxScannedRows is how many rows one page may read. Default 50,000.
@@ -77,7 +79,7 @@ func (o Options) Defaults() Options {
 			*n = value
 		}
 	}
-	o.Aggregate = o.Aggregate.Defaults()
+	o.Aggregate, o.Tail = o.Aggregate.Defaults(), o.Tail.Defaults()
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 1 << 20
 	}
@@ -128,5 +130,5 @@ func (o Options) Validate() error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
-	return o.Aggregate.Validate()
+	return errors.Join(o.Aggregate.Validate(), o.Tail.Validate())
 }

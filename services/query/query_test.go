@@ -22,7 +22,7 @@ func TestRoutesAreTheWholePublicSurface(t *testing.T) {
 	want := []string{
 		"GET /", "GET /healthz", "GET /v1/datasets", "GET /v1/datasets/{dataset}",
 		"GET /v1/datasets/{dataset}/rows", "GET /v1/datasets/{dataset}/rows/{id}", "POST /v1/datasets/{dataset}/rows/batch-get",
-		"GET /v1/datasets/{dataset}/aggregate", "GET /v1/datasets/{dataset}/stats", "POST /v1/datasets/{dataset}/records",
+		"GET /v1/datasets/{dataset}/aggregate", "GET /v1/datasets/{dataset}/stats", "GET /v1/datasets/{dataset}/tail", "POST /v1/datasets/{dataset}/records",
 	}
 	if d := cmp.Diff(want, w.service.Routes()); d != "" {
 		t.Error(d)

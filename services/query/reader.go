@@ -194,6 +194,6 @@ func (s *Service) lookForMark(ctx context.Context, ds *dataset.Dataset, ix *data
 		}
 		return false
 	}
-	st.built.Store(len(row.Cells) == 1 && string(row.Cells[0].Value) == ds.Signature(ix))
+	st.built.Store(ds.IndexBuilt(ix, row))
 	return st.built.Load()
 }

@@ -36,8 +36,10 @@ type Deps struct {
 	Declaration *dataset.Declaration
 	Store       Store
 	Publisher   Publisher
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Follower serves the live streams; without it they are unavailable.
+	Follower Follower
+	Log      *slog.Logger
+	Now      func() time.Time
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without
 	// it a random one is made, and cursors end with the process.
 	CursorKey []byte
@@ -130,6 +132,7 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/rows/batch-get", s.guarded(inJSON(s.batchGet)))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/aggregate", s.guarded(inJSON(s.aggregate)))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.guarded(inJSON(s.stats)))
+	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/tail", s.guarded(inEvents(s.tail)))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.guarded(inJSON(s.publish)))
 	return rt, nil
 }

@@ -188,6 +188,20 @@ func (l *messageLog) bytesBefore(seq uint64) (int64, error) {
 	return r.seg.before + r.off - int64(seq)*headerBytes, nil
 }
 
+// timeBeyond returns the time before which everything was published that lies
+// beyond the newest bytes of the log, by whole segments; 0 when nothing does.
+func (l *messageLog) timeBeyond(bytes int64) int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for i := len(l.segs) - 1; i >= 0; i-- {
+		if bytes < 0 {
+			return l.segs[i].lastTime + 1
+		}
+		bytes -= l.segs[i].size
+	}
+	return 0
+}
+
 // collect deletes whole segments, oldest first, that lie before needed and
 // whose newest message is older than cutoff. It never deletes the segment that
 // is being written.

@@ -24,6 +24,10 @@ type Options struct {
 	// MaxRetention caps every retention setting, for small disks; a
 	// subscription that asks for more is served with this. Default 31 days.
 	MaxRetention time.Duration
+	// TopicBytes is how much of its newest messages a topic keeps only because
+	// its own retention says so, for small disks and quick starts; what a
+	// subscription needs stays. Default 256 MiB, 16 MiB in memory.
+	TopicBytes int64
 	// MaxBatchMessages is the most messages of one StreamingPull response.
 	// Default 500.
 	MaxBatchMessages int
@@ -58,11 +62,12 @@ func (o Options) Defaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	segment := int64(64 << 20)
+	segment, kept := int64(64<<20), int64(256<<20)
 	if o.Dir == "" {
-		segment = 1 << 20
+		segment, kept = 1<<20, 16<<20
 	}
 	setDefault(&o.SegmentBytes, segment)
+	setDefault(&o.TopicBytes, kept)
 	setDefault(&o.MaxRetention, maxRetention)
 	setDefault(&o.MaxBatchMessages, 500)
 	setDefault(&o.MaxBatchBytes, 1<<20)
@@ -89,6 +94,7 @@ func (o Options) Validate() error {
 	}{
 		{"SegmentBytes", o.SegmentBytes, 4 << 10, 1 << 30},
 		{"MaxRetention", int64(o.MaxRetention), int64(time.Second), int64(maxRetention)},
+		{"TopicBytes", o.TopicBytes, 1, 1 << 50},
 		{"MaxBatchMessages", int64(o.MaxBatchMessages), 1, 10_000},
 		{"MaxBatchBytes", int64(o.MaxBatchBytes), 1, 16 << 20},
 		{"MaxOutstanding", int64(o.MaxOutstanding), 1, 10_000_000},

@@ -62,6 +62,50 @@ func TestTopicRetentionKeepsBacklogs(t *testing.T) {
 	}
 }
 
+// TestTopicRetentionIsBoundInBytes: what only the topic's retention keeps does not fill the disk.
+func TestTopicRetentionIsBoundInBytes(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	opts := Options{Dir: t.TempDir(), Now: c.Now, SegmentBytes: 4 << 10, TopicBytes: 20 << 10, CollectInterval: time.Hour}
+	f := open(t, opts)
+	if _, err := f.pub.CreateTopic(f.ctx, &pubsubpb.Topic{Name: topicA, MessageRetentionDuration: durationpb.New(24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	f.subscribe(&pubsubpb.Subscription{Name: subA, Topic: topicA})
+	fill := func() {
+		for i := range 100 {
+			c.advance(time.Second)
+			f.publish(topicA, fmt.Sprint(i, strings.Repeat("x", 1000)))
+		}
+	}
+	fill()
+	f.sweep()
+	backlog := f.pull(subA)
+	if len(backlog) != 100 {
+		t.Errorf("the backlog has %d messages, want all 100", len(backlog))
+	}
+	f.ack(subA, backlog...)
+	f.sweep()
+	replay := func() []string {
+		f.subscribe(&pubsubpb.Subscription{Name: subB, Topic: topicA})
+		seekTo(f, subB, c.Now().Add(-time.Hour))
+		got := datas(f.pull(subB))
+		if _, err := f.sub.DeleteSubscription(f.ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: subB}); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	for range 2 {
+		if st := f.Stats().Topics[0]; st.Bytes > 28<<10 || st.Bytes < 16<<10 {
+			t.Errorf("the log has %d bytes, want about 20 KiB", st.Bytes)
+		}
+		if got := replay(); len(got) < 16 || len(got) > 28 || !strings.HasPrefix(got[len(got)-1], "99") {
+			t.Errorf("a new subscription gets %d messages, the last %.4s", len(got), got[len(got)-1])
+		}
+		f = f.reopen()
+	}
+}
+
 func TestAcknowledgedSegmentsGo(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"", t.TempDir()} {

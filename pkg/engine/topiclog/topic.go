@@ -90,7 +90,7 @@ func (t *topic) collect() error {
 	_, needed := t.log.bounds()
 	cutoff, read := int64(math.MaxInt64), needed
 	if r := t.retention(); r > 0 {
-		cutoff = now - int64(r)
+		cutoff = max(now-int64(r), t.log.timeBeyond(t.log.opts.TopicBytes))
 	}
 	for _, s := range t.subs {
 		f, c := s.needs(now)

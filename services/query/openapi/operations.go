@@ -117,7 +117,11 @@ func listText(ds *datasetNames, l Limits) string {
 	for _, ix := range ds.Indexes {
 		text += fmt.Sprintf(", or of the index %s (%s)", ix.Name, joined(ix.Fields))
 	}
-	return text + fmt.Sprintf(". Equalities on the first fields of one of them, and a range on the next, read just those rows; other filters are applied to what that reads. "+
+	first := "its first fields"
+	if len(ds.Indexes) > 0 {
+		first = "the first fields of one of them"
+	}
+	return text + fmt.Sprintf(". Equalities on "+first+", and a range on the next, read just those rows; other filters are applied to what that reads. "+
 		"A query that would read everything is refused unless scan=allow. At most %d filters, and %d rows read for a page: a page may be short or empty and still have a next_cursor.", l.MaxFilters, l.MaxScannedRows)
 }
 

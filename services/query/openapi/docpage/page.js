@@ -70,13 +70,22 @@
     form.hidden = false;
     const target = form.querySelector('.target');
     const result = form.querySelector('.result');
-    all(form, '.filter').forEach((set) => {
-      const field = set.querySelector('[data-part=field]');
-      const op = set.querySelector('[data-part=op]');
-      field.addEventListener('change', () => {
-        op.replaceChildren(...(field.selectedOptions[0].dataset.ops || '').split(' ').map((o) => make('option', o)));
-      });
+    form.addEventListener('change', ({ target: field }) => {
+      if (field.dataset.part !== 'field') return;
+      const op = field.closest('.filter').querySelector('[data-part=op]');
+      op.replaceChildren(...(field.selectedOptions[0].dataset.ops || '').split(' ').map((o) => make('option', o)));
     });
+    const more = form.querySelector('.more');
+    if (more) {
+      more.addEventListener('click', () => {
+        const last = all(form, '.filter').pop();
+        const copy = last.cloneNode(true);
+        copy.querySelector('[data-part=op]').replaceChildren();
+        copy.querySelector('[data-part=value]').value = '';
+        last.after(copy);
+        copy.querySelector('select').focus();
+      });
+    }
     // A path parameter that is left empty is its example, as the placeholder shows.
     all(form, '[data-in=path]').forEach((input) => { input.required = !input.placeholder; });
     const refresh = () => { target.textContent = targetOf(form); };

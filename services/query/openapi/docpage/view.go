@@ -74,7 +74,9 @@ type viewer struct{ doc *openapi.Document }
 func newView(doc *openapi.Document) view {
 	r := viewer{doc}
 	v := view{Title: doc.Info.Title, Version: doc.OpenAPI, Intro: strings.Split(doc.Info.Description, "\n\n")}
-	for _, tag := range doc.Tags {
+	// The datasets come first: they are what the page is read for.
+	tags := append(slices.Clone(doc.Tags[1:]), doc.Tags[0])
+	for _, tag := range tags {
 		g := group{Name: tag.Name, Description: tag.Description}
 		for _, path := range doc.Paths {
 			for _, op := range path.Value.Operations() {

@@ -142,7 +142,8 @@ func (b *builder) addGet(ds *datasetNames) {
 	head.Parameters = op.Parameters
 	head.Responses = Map[*Response]{{"200", &Response{Description: "It is.", Headers: headers}}, {"304", notModified()}}
 	for _, r := range b.problems(kindGet, ds) {
-		head.Responses.Set(r.Name, &Response{Description: "The same error as of GET, without a body."})
+		of, _ := b.doc.Components.Responses.Get(strings.TrimPrefix(r.Value.Ref, refResponses))
+		head.Responses.Set(r.Name, &Response{Description: "The same error as of GET, without a body.", Headers: of.Headers})
 	}
 	b.add("HEAD", ds.path+"/rows/{id}", head)
 }

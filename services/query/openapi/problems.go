@@ -9,6 +9,8 @@ import (
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
+const refResponses = "#/components/responses/"
+
 // kind is what an operation does, as far as its errors and headers depend on it.
 type kind string
 
@@ -76,7 +78,7 @@ func (b *builder) problems(k kind, ds *datasetNames) Map[*Response] {
 		for n < len(codes) && codes[n].Status == codes[0].Status {
 			n++
 		}
-		out.Set(strconv.Itoa(codes[0].Status), &Response{Ref: "#/components/responses/" + b.problem(k, codes[:n])})
+		out.Set(strconv.Itoa(codes[0].Status), &Response{Ref: refResponses + b.problem(k, codes[:n])})
 		codes = codes[n:]
 	}
 	return out

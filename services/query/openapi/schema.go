@@ -27,7 +27,7 @@ const (
 	timestampPattern = `^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$`
 	datePattern      = `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
 	base64Pattern    = `^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`
-	bigIntPattern    = `^-?[1-9][0-9]{15,18}$`
+	bigDigits        = `[1-9][0-9]{15,18}$`
 )
 
 // dialect writes the schemas of one version: 3.1 uses JSON Schema 2020-12, 3.0 its own subset.
@@ -109,7 +109,14 @@ func (d dialect) integer(f *dataset.Field) *Schema {
 	if !beyondLow && !beyondHigh {
 		return number
 	}
-	digits := &Schema{Type: typeString, Pattern: bigIntPattern, Description: "An integer beyond 2^53-1, which many readers of JSON would round."}
+	sign := "-?"
+	switch {
+	case !beyondLow:
+		sign = ""
+	case !beyondHigh:
+		sign = "-"
+	}
+	digits := &Schema{Type: typeString, Pattern: "^" + sign + bigDigits, Description: "An integer beyond 2^53-1, which many readers of JSON would round."}
 	return &Schema{OneOf: []*Schema{number, digits}}
 }
 

@@ -56,7 +56,7 @@ func (w *yamlWriter) value(depth int, afterDash bool) error {
 	case string:
 		w.out.WriteString(yamlString(t))
 	case json.Number:
-		w.out.WriteString(t.String())
+		w.out.WriteString(yamlNumber(t.String()))
 	case bool:
 		fmt.Fprint(&w.out, t)
 	default:
@@ -64,6 +64,23 @@ func (w *yamlWriter) value(depth int, afterDash bool) error {
 	}
 	w.out.WriteByte('\n')
 	return nil
+}
+
+// maxIntDigits is how many digits an int64 has at most.
+const maxIntDigits = 19
+
+// yamlNumber gives a number a fraction where a reader of YAML 1.1 would otherwise take it for a
+// string: with an exponent, or beyond 64 bits.
+func yamlNumber(s string) string {
+	at := strings.IndexAny(s, "eE")
+	switch {
+	case strings.Contains(s, "."):
+	case at > 0:
+		return s[:at] + ".0" + s[at:]
+	case len(strings.TrimPrefix(s, "-")) > maxIntDigits:
+		return s + ".0"
+	}
+	return s
 }
 
 // trimSpace takes the space behind a colon away, where a block follows.

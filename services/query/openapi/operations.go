@@ -35,7 +35,7 @@ func (b *builder) addRoot() {
 }
 
 func notModified() *Response {
-	return &Response{Description: "Nothing changed since the answer that If-None-Match names.", Headers: answerHeaders("ETag", "Last-Modified", "Link", "Server-Timing", "RateLimit-Policy", "RateLimit")}
+	return &Response{Description: "Nothing changed since the answer that If-None-Match names.", Headers: answerHeaders("ETag", "Last-Modified", "Link", "Server-Timing", "RateLimit-Policy", "RateLimit", "Content-Security-Policy", "Referrer-Policy")}
 }
 
 // addDataset adds the operations of a dataset under its literal paths.

@@ -30,7 +30,7 @@ func Targets() []string { return []string{string(Public), string(Gateway)} }
 type Limits struct {
 	DefaultLimit, MaxLimit int   // rows of a page: 100 and 1,000
 	MaxIDs, MaxIn          int   // ids of a batch-get, values of an in: 100 and 100
-	MaxFilters             int   // filters of a query: 16
+	MaxFilters, MaxFields  int   // filters of a query, fields of a projection: 16 and 64
 	MaxScannedRows         int   // rows read for a page: 50,000
 	MaxRecords             int   // records of a request to publish: 1,000
 	MaxBodyBytes           int64 // of a request: 1 MiB
@@ -40,7 +40,7 @@ type Limits struct {
 // Defaults fills in what is not set.
 func (l Limits) Defaults() Limits {
 	for n, value := range map[*int]int{
-		&l.DefaultLimit: 100, &l.MaxLimit: 1000, &l.MaxIDs: 100, &l.MaxIn: 100, &l.MaxFilters: 16,
+		&l.DefaultLimit: 100, &l.MaxLimit: 1000, &l.MaxIDs: 100, &l.MaxIn: 100, &l.MaxFilters: 16, &l.MaxFields: 64,
 		&l.MaxScannedRows: 50_000, &l.MaxRecords: 1000, &l.MaxMetrics: 16, &l.MaxGroupBy: 4,
 	} {
 		if *n == 0 {

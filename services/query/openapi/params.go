@@ -170,7 +170,7 @@ func (b *builder) addDatasetParameters(ds *datasetNames) {
 			groups = append(groups, f.Name)
 		}
 	}
-	b.parameter(ds.Name+".fields", list("fields", "The fields to return, by comma; all by default. The id always comes.", fields, 0))
+	b.parameter(ds.Name+".fields", list("fields", "The fields to return, by comma; all by default. The id always comes.", fields, b.o.Limits.MaxFields))
 	access := []any{"key"}
 	for _, ix := range ds.Indexes {
 		access = append(access, ix.Name)

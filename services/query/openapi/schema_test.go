@@ -189,4 +189,3 @@ func FuzzYAML(f *testing.F) {
 		}
 	})
 }
-

@@ -83,10 +83,11 @@ type compiler struct {
 }
 
 func (c *compiler) at(place ...string) *jsonschema.Schema {
-	for i, part := range place {
-		place[i] = url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(part))
+	pointer := location + "#"
+	for _, part := range place {
+		pointer += "/" + url.PathEscape(strings.ReplaceAll(strings.ReplaceAll(part, "~", "~0"), "/", "~1"))
 	}
-	s, err := c.Compile(location + "#/" + strings.Join(place, "/"))
+	s, err := c.Compile(pointer)
 	if err != nil && c.err == nil {
 		c.err = fmt.Errorf("compile %v: %w", place, err)
 	}

@@ -118,3 +118,19 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkNew(b *testing.B) {
+	d, err := dataset.Load("", examples.Declaration)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		doc, err := openapi.Build(openapi.Options{Declaration: d})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := New(doc); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

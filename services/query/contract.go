@@ -68,7 +68,7 @@ func (s *Service) contractRoutes(rt *web.Router) {
 func (s *Service) contractOptions() openapi.Options {
 	return openapi.Options{Declaration: s.deps.Declaration, Limits: openapi.Limits{
 		DefaultLimit: DefaultLimit, MaxLimit: MaxLimit, MaxFilters: s.opts.MaxFilters, MaxScannedRows: s.opts.MaxScannedRows,
-		MaxRecords: s.opts.MaxRecords, MaxBodyBytes: s.opts.MaxBodyBytes,
+		MaxRecords: s.opts.MaxRecords,
 	}}
 }
 

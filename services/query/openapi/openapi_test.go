@@ -352,6 +352,7 @@ func TestOptions(t *testing.T) {
 		{"issuer", Options{Declaration: oidc, Target: Gateway, ServerURL: "https://api.example.com"}, "oidc-issuer: dataset order-events has auth: oidc"},
 		{"jwks", Options{Declaration: oidc, Target: Gateway, ServerURL: "https://api.example.com", OIDCIssuer: "https://a.example", OIDCAudience: "x", OIDCJWKS: "http://a.example"}, "oidc-jwks-url: expected an https address"},
 		{"declaration", Options{}, "a declaration is needed"},
+		{"limits", Options{Declaration: oidc, Limits: Limits{MaxIn: -1}}, "max values of in -1 is not at least 1"},
 	} {
 		if _, err := Build(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)

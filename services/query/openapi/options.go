@@ -33,7 +33,6 @@ type Limits struct {
 	MaxFilters, MaxFields  int   // filters of a query, fields of a projection: 16 and 64
 	MaxScannedRows         int   // rows read for a page: 50,000
 	MaxRecords             int   // records of a request to publish: 1,000
-	MaxBodyBytes           int64 // of a request: 1 MiB
 	MaxMetrics, MaxGroupBy int   // of an aggregate: 16 and 4
 }
 
@@ -47,10 +46,20 @@ func (l Limits) Defaults() Limits {
 			*n = value
 		}
 	}
-	if l.MaxBodyBytes == 0 {
-		l.MaxBodyBytes = 1 << 20
-	}
 	return l
+}
+
+// validate says which limit cannot be one.
+func (l Limits) validate() error {
+	for name, n := range map[string]int{
+		"default limit": l.DefaultLimit, "max limit": l.MaxLimit, "max ids": l.MaxIDs, "max values of in": l.MaxIn, "max filters": l.MaxFilters,
+		"max fields": l.MaxFields, "max scanned rows": l.MaxScannedRows, "max records": l.MaxRecords, "max metrics": l.MaxMetrics, "max group fields": l.MaxGroupBy,
+	} {
+		if n < 1 {
+			return fmt.Errorf("openapi: %s %d is not at least 1", name, n)
+		}
+	}
+	return nil
 }
 
 // Options say what to describe, and for whom.
@@ -100,11 +109,14 @@ func (o Options) Defaults() Options {
 	return o
 }
 
-// Validate says what is wrong with the options, after Defaults. All errors but the first kind are
-// OptionErrors.
+// Validate says what is wrong with the options, after Defaults. What a user can have given wrongly is
+// an OptionError.
 func (o Options) Validate() error {
 	if o.Declaration == nil {
 		return errors.New("openapi: a declaration is needed")
+	}
+	if err := o.Limits.validate(); err != nil {
+		return err
 	}
 	switch o.Target {
 	case Public:

@@ -15,13 +15,13 @@ import (
 )
 
 //go:embed page.html
-var layout string //nolint:gochecknoglobals // Embedded files can only be package variables.
+var layout string
 
 //go:embed page.css
-var style string //nolint:gochecknoglobals // Embedded files can only be package variables.
+var style string
 
 //go:embed page.js
-var script string //nolint:gochecknoglobals // Embedded files can only be package variables.
+var script string
 
 // Render makes the page of a document, and the Content-Security-Policy to serve it with: only its own
 // style and script run, requests go to its own origin only, nothing is loaded.

@@ -28,12 +28,12 @@ func Targets() []string { return []string{string(Public), string(Gateway)} }
 // Limits are the bounds of the service that the documents state. The zero value of a field means
 // its default, which is that of the service.
 type Limits struct {
-	DefaultLimit, MaxLimit int   // rows of a page: 100 and 1,000
-	MaxIDs, MaxIn          int   // ids of a batch-get, values of an in: 100 and 100
-	MaxFilters, MaxFields  int   // filters of a query, fields of a projection: 16 and 64
-	MaxScannedRows         int   // rows read for a page: 50,000
-	MaxRecords             int   // records of a request to publish: 1,000
-	MaxMetrics, MaxGroupBy int   // of an aggregate: 16 and 4
+	DefaultLimit, MaxLimit int // rows of a page: 100 and 1,000
+	MaxIDs, MaxIn          int // ids of a batch-get, values of an in: 100 and 100
+	MaxFilters, MaxFields  int // filters of a query, fields of a projection: 16 and 64
+	MaxScannedRows         int // rows read for a page: 50,000
+	MaxRecords             int // records of a request to publish: 1,000
+	MaxMetrics, MaxGroupBy int // of an aggregate: 16 and 4
 }
 
 // Defaults fills in what is not set.

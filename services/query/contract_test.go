@@ -4,6 +4,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,16 +64,28 @@ func pattern(w *world, path string) string {
 	return strings.TrimSuffix("/v1/datasets/{dataset}/"+tail, "/")
 }
 
+// checkers keeps the compiled contracts: many tests have the same one.
+var checkers sync.Map
+
+// newChecker checks answers against the contract of the world's declaration.
 func newChecker(t testing.TB, w *world) *openapitest.Checker {
 	t.Helper()
 	doc, err := openapi.Build(w.service.contractOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
+	text, err := doc.Compact()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, ok := checkers.Load(string(text)); ok {
+		return known.(*openapitest.Checker)
+	}
 	checker, err := openapitest.New(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkers.Store(string(text), checker)
 	return checker
 }
 

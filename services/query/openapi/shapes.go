@@ -224,7 +224,7 @@ func (b *builder) metricValue(ds *dataset.Dataset, metric string) *Schema {
 	f := ds.Field(field)
 	switch {
 	case fn == "count":
-		return whole("")
+		return &Schema{OneOf: []*Schema{whole(""), {Type: typeString, Pattern: "^" + bigDigits, Description: "A count beyond 2^53-1."}}}
 	case fn == "avg":
 		return b.d.orNull(&Schema{Type: typeNumber})
 	case fn == "sum" && f.Type == dataset.Int64:

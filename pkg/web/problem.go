@@ -59,6 +59,9 @@ func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
 // typeBase is the page that explains the codes; its headings are the codes.
 const typeBase = "https://github.com/latamctl/latamctl/blob/main/docs/errors.md#"
 
+// ProblemType is the type member of a problem: the address of the page that explains its code.
+func ProblemType(code Code) string { return typeBase + strings.ToLower(string(code)) }
+
 // WriteProblem writes the response. A response that has begun already is aborted instead, because a
 // client must not take half a body for a whole one.
 func WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
@@ -68,7 +71,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 		info, _ = LookupCode(string(Internal))
 		out.Code = Internal
 	}
-	out.Type, out.Title, out.Status = typeBase+strings.ToLower(string(info.Code)), info.Title, info.Status
+	out.Type, out.Title, out.Status = ProblemType(info.Code), info.Title, info.Status
 	out.Instance = Quote(r.URL.Path)
 	if x := exchangeOf(r.Context()); x != nil {
 		if x.status != 0 {

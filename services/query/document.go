@@ -10,6 +10,8 @@ import (
 // document is an answer that never changes: it is made once, tagged once and compressed once.
 type document struct {
 	answer
+	also    string // another media type under which it is asked for, "" = none
+	policy  string // Content-Security-Policy of a page, "" = none
 	mu      sync.Mutex
 	encoded map[string][]byte
 }
@@ -18,7 +20,11 @@ type document struct {
 const documentCache = "no-cache"
 
 func newDocument(kind string, body []byte) *document {
-	return &document{answer: answer{kind: kind, body: body, tag: tagOf(body), cache: documentCache}, encoded: map[string][]byte{}}
+	full := kind
+	if kind == typeHTML {
+		full += "; charset=utf-8"
+	}
+	return &document{answer: answer{kind: kind, contentType: full, body: body, tag: tagOf(body), cache: documentCache}, encoded: map[string][]byte{}}
 }
 
 // in returns the document in a coding.
@@ -38,8 +44,16 @@ func (s *Service) serveDocument(d *document, w http.ResponseWriter, r *http.Requ
 	if p := noParameters(r.URL.RawQuery); p != nil {
 		return p
 	}
-	if _, ok := web.Accept(r.Header, d.kind); !ok {
+	_, ok := web.Accept(r.Header, d.kind)
+	if !ok && d.also != "" {
+		_, ok = web.Accept(r.Header, d.also)
+	}
+	if !ok {
 		return notAcceptable(d.kind)
+	}
+	if d.policy != "" {
+		w.Header().Set("Content-Security-Policy", d.policy)
+		w.Header().Set("Referrer-Policy", "no-referrer")
 	}
 	a := d.answer
 	a.encode = d.in

@@ -23,6 +23,7 @@ func TestRoutesAreTheWholePublicSurface(t *testing.T) {
 		"GET /", "GET /healthz", "GET /v1/datasets", "GET /v1/datasets/{dataset}",
 		"GET /v1/datasets/{dataset}/rows", "GET /v1/datasets/{dataset}/rows/{id}", "POST /v1/datasets/{dataset}/rows/batch-get",
 		"GET /v1/datasets/{dataset}/aggregate", "GET /v1/datasets/{dataset}/stats", "GET /v1/datasets/{dataset}/tail", "POST /v1/datasets/{dataset}/records",
+		"GET /openapi.json", "GET /docs", "GET /v1/datasets/{dataset}/schema",
 	}
 	if d := cmp.Diff(want, w.service.Routes()); d != "" {
 		t.Error(d)

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,9 +25,11 @@ const (
 
 // answer is a whole response.
 type answer struct {
-	status int // 0 = 200
-	kind   string
-	body   []byte
+	status int    // 0 = 200
+	kind   string // the media type
+	// contentType is the whole header where it says more than the media type.
+	contentType string
+	body        []byte
 	// tag is the entity tag without its quotes, "" = none. A weak one says that the same rows are shown.
 	tag  string
 	weak bool
@@ -89,7 +92,7 @@ func (s *Service) respond(w http.ResponseWriter, r *http.Request, a answer) {
 		body = *buf
 		h.Set("Content-Encoding", coding)
 	}
-	h.Set("Content-Type", a.kind)
+	h.Set("Content-Type", cmp.Or(a.contentType, a.kind))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(max(a.status, http.StatusOK))
 	_, _ = w.Write(body)

@@ -134,6 +134,7 @@ func (s *Service) routes() (*web.Router, error) {
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/stats", s.guarded(inJSON(s.stats)))
 	rt.HandleFunc(http.MethodGet, "/v1/datasets/{dataset}/tail", s.guarded(inEvents(s.tail)))
 	rt.HandleFunc(http.MethodPost, "/v1/datasets/{dataset}/records", s.guarded(inJSON(s.publish)))
+	s.contractRoutes(rt)
 	return rt, nil
 }
 

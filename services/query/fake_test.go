@@ -19,6 +19,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
 	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/services/query/openapi/openapitest"
 )
 
 // fakeStore keeps rows in key order and behaves as Bigtable does: it returns the asked columns
@@ -250,6 +251,9 @@ type world struct {
 	now     time.Time
 	service *Service
 	handler http.Handler
+
+	checkOnce sync.Once
+	checker   *openapitest.Checker
 }
 
 func newWorld(t testing.TB, yaml string, opts Options) *world {
@@ -327,6 +331,10 @@ func (w *world) do(method, target, body string, headers ...string) *httptest.Res
 	}
 	rec := httptest.NewRecorder()
 	w.handler.ServeHTTP(rec, r)
+	if _, fuzzing := w.t.(*testing.F); !fuzzing {
+		w.checkOnce.Do(func() { w.checker = newChecker(w.t, w) })
+		w.checker.Check(w.t, r, rec.Code, rec.Header(), rec.Body.Bytes())
+	}
 	return rec
 }
 

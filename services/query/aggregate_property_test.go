@@ -428,3 +428,30 @@ func BenchmarkAggregate20kRows(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(records)), "ns/row")
 	b.ReportMetric(float64(groups), "groups")
 }
+
+// TestFloatSumsLoseNothingToOrder adds numbers whose plain sum depends on their order.
+func TestFloatSumsLoseNothingToOrder(t *testing.T) {
+	t.Parallel()
+	f := &dataset.Field{Name: "f", Type: dataset.Float64}
+	for _, tt := range []struct{ values, sum, avg string }{
+		{"1 1e100 1 -1e100", "2", "0.5"},
+		{"1e100 1 -1e100 1", "2", "0.5"},
+		{"0.1 0.2 0.3 -0.6", "2.7755575615628914e-17", "6.938893903907228e-18"},
+		{"1e308 1e308", "null", "null"},
+		{"0.5", "0.5", "0.5"},
+	} {
+		var s state
+		for text := range strings.FieldsSeq(tt.values) {
+			v, err := dataset.ParseText(f, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.add(slot{field: f, sums: true}, v)
+		}
+		for fn, want := range map[string]string{fnSum: tt.sum, fnAvg: tt.avg} {
+			if got := string(s.appendMetric(nil, metric{fn: fn, field: f})); got != want {
+				t.Errorf("%s of %s is %s, want %s", fn, tt.values, got, want)
+			}
+		}
+	}
+}

@@ -246,7 +246,7 @@ func TestTailSaysWhenItCannotResume(t *testing.T) {
 func TestTailEventIDsCannotBeMade(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testYAML, Options{})
-	w.service.deps.Follower = newFakeFollower()
+	w.service.deps.Follower = &fakeFollower{err: bus.ErrUnavailable}
 	w.addFlights()
 	refused := func(path, id string) {
 		t.Helper()

@@ -3,7 +3,7 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint vet race fuzz crash bench soak docs tidy clean
+.PHONY: help build test check lint vet race fuzz crash bench soak walk docs tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +37,16 @@ crash: ## 200 kills of the whole program under load (make test does 20)
 soak: ## 10 million messages through the log: memory and disk stay flat
 	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog
 
+walk: ## a million rows walked by cursor and exported: the same rows, flat memory
+	LATAM_WALK_ROWS=1000000 $(GO) test -run '^TestWalkAndExport' -count=1 -v -timeout 30m ./services/query
+
 bench: build ## benchmarks of the code, then of the engines
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/...
 	bin/latamctl bench engine
 
-docs: ## write the generated pages: docs/cli.md, docs/errors.md
-	$(GO) test -run '^TestGenerated' -count=1 ./pkg/cli -update
+docs: ## write the generated pages and the outputs of examples
+	$(GO) test -run '^(TestGenerated|TestPagesOfTheAPI)' -count=1 ./pkg/cli -update
+	$(GO) test -count=1 ./services/query/openapi -update
 
 tidy: ## fail when go.mod is not tidy
 	$(GO) mod tidy -diff

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// apiExample is a shell block of docs/api.md with the block of its output.
+// apiExample is a shell block of a page with the block of its output.
 var apiExample = regexp.MustCompile("(?s)```sh\n(.*?)```\n\n```(json|http|text|csv)\n(.*?)```")
 
 // volatile are the parts of an answer that differ from run to run, and what stands for them.
@@ -23,6 +23,7 @@ var volatile = []struct {
 	shown   string
 }{
 	{regexp.MustCompile(`v1\.[A-Za-z0-9_-]{40,}`), "v1.Zk3…"},
+	{regexp.MustCompile(`"trace_id":"[^"]*"`), `"trace_id":"4bf9…"`},
 	{regexp.MustCompile(`"as_of":"[^"]*"`), `"as_of":"2026-11-25T12:00:00.000Z"`},
 	{regexp.MustCompile(`"request_id":"[^"]*"`), `"request_id":"3KVN…"`},
 	{regexp.MustCompile(`"(last_store)":"[^"]*"`), `"$1":"2026-11-25T12:00:00.000Z"`},
@@ -34,11 +35,20 @@ var volatile = []struct {
 	{regexp.MustCompile(`lk_[a-z0-9]{8}_[A-Za-z0-9]+`), "lk_3kvn2qxa_…"},
 }
 
-// TestAPIPage runs the commands of docs/api.md, one after the other on a fresh stack with the
-// example's sample, and compares their output with the page; -update writes it anew.
-func TestAPIPage(t *testing.T) {
+// TestPagesOfTheAPI runs the commands of the pages about the API, one after the other on a fresh
+// stack with the example's sample, and compares their output with the page; -update writes it anew.
+func TestPagesOfTheAPI(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join("..", "..", "docs", "api.md")
+	for name, examples := range map[string]int{"api.md": 11, "aggregate.md": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkExamples(t, filepath.Join("..", "..", "docs", name), examples)
+		})
+	}
+}
+
+func checkExamples(t *testing.T, path string, atLeast int) {
+	t.Helper()
 	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +63,8 @@ func TestAPIPage(t *testing.T) {
 		out := runExample(t, dir, r, m[1])
 		return "```sh\n" + m[1] + "```\n\n```" + m[2] + "\n" + shownAs(m[2], out, r) + "```"
 	})
-	if ran < 11 {
-		t.Errorf("only %d examples were found", ran)
+	if ran < atLeast {
+		t.Errorf("only %d examples were found in %s", ran, path)
 	}
 	if flag.Lookup("update").Value.String() == "true" {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -63,7 +73,7 @@ func TestAPIPage(t *testing.T) {
 		return
 	}
 	if d := cmp.Diff(string(page), got); d != "" {
-		t.Errorf("docs/api.md is out of date, run make docs:\n%s", d)
+		t.Errorf("%s is out of date, run make docs:\n%s", path, d)
 	}
 }
 

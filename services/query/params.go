@@ -124,6 +124,30 @@ type listQuery struct {
 	count   string // "", countEstimated or countExact
 }
 
+// parseManner reads a parameter that says how to read and what to return.
+func (ep *endpoint) parseManner(q *listQuery, param param) (known bool, p *web.Problem) {
+	switch param.name {
+	case paramIndex:
+		q.access, p = ep.parseIndex(param)
+	case paramExplain:
+		q.explain, p = parseChoice(param, "true", "false")
+	case paramCount:
+		_, p = parseChoice(param, countNone, countEstimated, countExact)
+		if q.count = param.value; q.count == countNone {
+			q.count = ""
+		}
+	case paramOrder:
+		q.desc, p = parseChoice(param, "desc", "asc")
+	case paramScan:
+		q.scan, p = parseChoice(param, "allow")
+	case paramFields:
+		q.fields, p = ep.parseFields(param.value)
+	default:
+		return false, nil
+	}
+	return true, p
+}
+
 // How exactly a list counts.
 const (
 	countNone      = "none"
@@ -131,31 +155,20 @@ const (
 	countExact     = "exact"
 )
 
-// parseListQuery reads all parameters but limit and cursor. Relative times are relative to at.
+// parseListQuery reads all parameters but limit, cursor and format. Relative times are relative to at.
 func (ep *endpoint) parseListQuery(ps []param, at time.Time, maxFilters int) (q listQuery, p *web.Problem) {
 	for _, param := range ps {
 		switch param.name {
 		case paramLimit, paramCursor, paramFormat:
-		case paramIndex:
-			q.access, p = ep.parseIndex(param)
-		case paramExplain:
-			q.explain, p = parseChoice(param, "true", "false")
-		case paramCount:
-			_, p = parseChoice(param, countNone, countEstimated, countExact)
-			if q.count = param.value; q.count == countNone {
-				q.count = ""
-			}
-		case paramOrder:
-			q.desc, p = parseChoice(param, "desc", "asc")
-		case paramScan:
-			q.scan, p = parseChoice(param, "allow")
-		case paramFields:
-			q.fields, p = ep.parseFields(param.value)
 		case paramFrom, paramTo:
 			var f filter
 			f, p = ep.parseTimeBound(param, at)
 			q.filters = append(q.filters, f)
 		default:
+			var known bool
+			if known, p = ep.parseManner(&q, param); known {
+				break
+			}
 			var f filter
 			f, p = ep.parseFilter(param)
 			q.filters = append(q.filters, f)

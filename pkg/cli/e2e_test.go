@@ -100,10 +100,22 @@ func TestPublishedFlightsAreServed(t *testing.T) {
 	if diff := cmp.Diff(f.last, f.byOrigin(t, r.API)); diff != "" {
 		t.Errorf("rows differ from the last records published:\n%s", tail(diff))
 	}
+	if rows := walk(t, r.API, "flights", url.Values{"index": {"by_destination"}}); len(rows) != len(f.last) {
+		t.Errorf("the index shows %d rows of %d", len(rows), len(f.last))
+	}
+	var before struct {
+		NextURL string `json:"next_url"`
+	}
+	getJSON(t, r.API+"/v1/datasets/flights/rows?limit=1", &before)
 	up.terminate()
 
-	// What was stored is served again after a restart.
+	// What was stored is served again after a restart, and a walk that had begun goes on.
 	_, r = startUp(t, dir, "--no-sample")
+	var after struct{ Data []map[string]any }
+	getJSON(t, r.API+before.NextURL, &after)
+	if len(after.Data) != 1 {
+		t.Errorf("the walk went on with %d rows", len(after.Data))
+	}
 	if diff := cmp.Diff(f.last, f.byOrigin(t, r.API)); diff != "" {
 		t.Errorf("rows differ after a restart:\n%s", tail(diff))
 	}

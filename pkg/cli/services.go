@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -244,11 +245,13 @@ func runWithAdmin(ctx context.Context, admin adminServer, runs ...func(context.C
 type apiParts struct {
 	callers auth.Options
 	worker  *ingest.Service // nil where ingest runs elsewhere
+	// cursorSecret seals cursors where no secret is set; "" makes one up for this process.
+	cursorSecret string
 	onDrain func()
 }
 
 func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, parts apiParts) (*web.Server, error) {
-	key, err := cursorKey(o.cursorKey)
+	key, err := cursorKey(cmp.Or(o.cursorKey, parts.cursorSecret))
 	if err != nil {
 		return nil, err
 	}

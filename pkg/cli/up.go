@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,7 +100,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	api, err := a.listenAPI(ctx, p, o.serviceOptions, apiParts{callers: access, worker: worker, onDrain: admin.drain})
+	api, err := a.listenAPI(ctx, p, o.serviceOptions, apiParts{callers: access, worker: worker, cursorSecret: a.cursorSecret(eng, o.dataDir), onDrain: admin.drain})
 	if err != nil {
 		return err
 	}
@@ -120,6 +121,26 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		a.announce(stack, o)
 		return nil
 	})
+}
+
+// cursorFile keeps the secret of cursors and event ids, so that a restart does not end them.
+const cursorFile = "cursor.key"
+
+// cursorSecret is the secret of a data folder that outlives the process, made at the first start.
+// Without the file cursors still work, until the process ends.
+func (a *app) cursorSecret(eng engine.Options, dir string) string {
+	if eng.Kind != engine.Embedded {
+		return ""
+	}
+	path := filepath.Join(dir, cursorFile)
+	if b, err := a.proc.ReadFile(path); err == nil && len(bytes.TrimSpace(b)) >= minSecretBytes {
+		return string(bytes.TrimSpace(b))
+	}
+	secret := rand.Text() + rand.Text()
+	if err := a.proc.WriteSecretFile(path, []byte(secret+"\n")); err != nil {
+		a.log.Warn("keep the secret of cursors", "file", path, "error", err)
+	}
+	return secret
 }
 
 // upEngine is the engine of this machine that up runs on.

@@ -98,7 +98,7 @@ var codeTable = [...]CodeInfo{
 	{MethodNotAllowed, http.StatusMethodNotAllowed, "The path does not support this method",
 		"The Allow header lists the methods that the path supports."},
 	{NotAcceptable, http.StatusNotAcceptable, "The response format is not offered",
-		"The Accept header excludes application/json, which is what this path returns."},
+		"The Accept header excludes what the path returns; detail names it."},
 	{RequestTimeout, http.StatusRequestTimeout, "The request took too long to arrive",
 		"The body was not received within the read timeout. Send it again, in smaller parts where the connection is slow."},
 	{BodyTooLarge, http.StatusRequestEntityTooLarge, "The request body is too large",

@@ -74,6 +74,7 @@ func (a *app) runBenchAPI(ctx context.Context, o benchAPIOptions) error {
 		report.Settings["url"] = o.url
 		err = a.benchRunningAPI(ctx, o, report)
 	} else {
+		a.proc.TuneGC() // As latamctl serve does.
 		err = a.benchOwnAPI(ctx, o, report)
 	}
 	if len(report.Runs) > 0 || err == nil {

@@ -126,6 +126,7 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 }
 
 func (a *app) runServe(ctx context.Context, o serviceOptions) error {
+	a.proc.TuneGC()
 	if err := a.checkHTTPAddress(o.http, o.access); err != nil {
 		return err
 	}
@@ -247,7 +248,7 @@ type apiParts struct {
 	worker  *ingest.Service // nil where ingest runs elsewhere
 	// cursorSecret seals cursors where no secret is set; "" makes one up for this process.
 	cursorSecret string
-	onDrain func()
+	onDrain      func()
 }
 
 func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, parts apiParts) (*web.Server, error) {

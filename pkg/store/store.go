@@ -177,7 +177,8 @@ func (c *Client) Scan(ctx context.Context, table string, s Scan, each func(datas
 	if s.Reverse {
 		opts = append(opts, bigtable.ReverseScan())
 	}
-	err = c.queueOf(table).table.ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(fromBigtable(raw)) }, opts...)
+	var cells cellSlab
+	err = c.queueOf(table).table.ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(cells.row(raw)) }, opts...)
 	if err != nil {
 		return fmt.Errorf("scan table %s: %w", table, classify(err))
 	}
@@ -261,10 +262,39 @@ func newestCells(columns []string) bigtable.Filter {
 }
 
 func fromBigtable(raw bigtable.Row) dataset.Row {
+	var cells cellSlab
+	return cells.row(raw)
+}
+
+// cellSlab hands out the cells of many rows from few allocations. Rows share no cell, so a row may
+// be kept.
+type cellSlab struct{ free []dataset.Cell }
+
+// slabCells is how many cells are allocated at once, from the second row of a reading on.
+const slabCells = 256
+
+func (c *cellSlab) take(n int) []dataset.Cell {
+	if len(c.free) < n {
+		size := n
+		if c.free != nil {
+			size = max(n, slabCells)
+		}
+		c.free = make([]dataset.Cell, size)
+	}
+	taken := c.free[:n:n]
+	c.free = c.free[n:]
+	return taken
+}
+
+func (c *cellSlab) row(raw bigtable.Row) dataset.Row {
 	items := raw[dataset.Family]
-	row := dataset.Row{Key: raw.Key(), Cells: make([]dataset.Cell, len(items))}
+	if len(items) == 0 {
+		return dataset.Row{Key: raw.Key()}
+	}
+	row := dataset.Row{Key: items[0].Row, Cells: c.take(len(items))}
 	var newest bigtable.Timestamp
-	for i, item := range items {
+	for i := range items {
+		item := &items[i]
 		row.Cells[i] = dataset.Cell{Column: item.Column[len(dataset.Family)+1:], Value: item.Value}
 		newest = max(newest, item.Timestamp)
 	}

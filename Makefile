@@ -38,8 +38,9 @@ soak: ## 10 million messages through the log: memory and disk stay flat
 	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog
 
 bench: build ## benchmarks of the code, then of the engines
-	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/...
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/store ./pkg/engine/... ./services/...
 	bin/latamctl bench engine
+	bin/latamctl bench api --compare
 
 docs: ## write the generated pages: docs/cli.md, docs/errors.md
 	$(GO) test -run '^TestGenerated' -count=1 ./pkg/cli -update

@@ -41,8 +41,9 @@ walk: ## a million rows walked by cursor and exported: the same rows, flat memor
 	LATAM_WALK_ROWS=1000000 $(GO) test -run '^TestWalkAndExport' -count=1 -v -timeout 30m ./services/query
 
 bench: build ## benchmarks of the code, then of the engines
-	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/engine/... ./services/...
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/dataset ./pkg/store ./pkg/engine/... ./services/...
 	bin/latamctl bench engine
+	bin/latamctl bench api --compare
 
 docs: ## write the generated pages and the outputs of examples
 	$(GO) test -run '^(TestGenerated|TestPagesOfTheAPI)' -count=1 ./pkg/cli -update

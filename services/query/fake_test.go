@@ -252,6 +252,8 @@ type world struct {
 	service *Service
 	handler http.Handler
 
+	// unchecked leaves the contract to other tests, where answers are many and large.
+	unchecked bool
 	checkOnce sync.Once
 	checker   *openapitest.Checker
 }
@@ -331,7 +333,7 @@ func (w *world) do(method, target, body string, headers ...string) *httptest.Res
 	}
 	rec := httptest.NewRecorder()
 	w.handler.ServeHTTP(rec, r)
-	if _, fuzzing := w.t.(*testing.F); !fuzzing {
+	if _, fuzzing := w.t.(*testing.F); !fuzzing && !w.unchecked {
 		w.checkOnce.Do(func() { w.checker = newChecker(w.t, w) })
 		w.checker.Check(w.t, r, rec.Code, rec.Header(), rec.Body.Bytes())
 	}

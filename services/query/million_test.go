@@ -126,7 +126,7 @@ func TestWalkAndExportShowTheSameRows(t *testing.T) {
 // largeWorld is a service on the durable engine with that many rows.
 func largeWorld(t *testing.T, rows int) *world {
 	t.Helper()
-	w := &world{t: t, decl: load(t, testYAML)}
+	w := &world{t: t, unchecked: true, decl: load(t, testYAML)}
 	e, err := engine.Start(t.Context(), engine.Options{Kind: engine.Embedded, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -185,3 +185,26 @@ func TestTrailersOverTheWire(t *testing.T) {
 		t.Errorf("headers %v, trailer %v", resp.Header, resp.Trailer)
 	}
 }
+
+// exchange sends bytes to an address and returns what comes back until the connection ends, or until
+// the first answer is complete.
+func exchange(t *testing.T, addr, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.WriteString(conn, request) }() // A refusal may come before all is written.
+	var seen strings.Builder
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &seen)), nil)
+	if err != nil {
+		t.Fatalf("%.60q: %v in %q", request, err, seen.String())
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return seen.String()
+}

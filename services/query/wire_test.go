@@ -18,7 +18,9 @@ import (
 )
 
 // listen serves the world on a port of its own until the test ends.
-func (w *world) listen(opts web.Options) string {
+func (w *world) listen(opts web.Options) string { return w.listener(opts).Addr() }
+
+func (w *world) listener(opts web.Options) *web.Server {
 	w.t.Helper()
 	opts.Addr = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(context.Background())
@@ -29,7 +31,7 @@ func (w *world) listen(opts web.Options) string {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	w.t.Cleanup(func() { cancel(); <-done })
-	return s.Addr()
+	return s
 }
 
 // await waits until a condition holds.

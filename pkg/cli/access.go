@@ -19,6 +19,7 @@ type accessOptions struct {
 	oidc          auth.OIDC
 	gateway       auth.Gateway
 	insecureBind  bool
+	allowedHosts  []string
 	noAuth        bool // up only
 	ownerRequired bool // up only: its own commands have to get in
 }
@@ -35,6 +36,7 @@ func addAccessFlags(cmd *cobra.Command, o *accessOptions) {
 	f.StringSliceVar(&o.gateway.Emails, "gateway-email", nil, "service account that the API Gateway runs as, repeatable")
 	f.StringVar(&o.gateway.JWKSURL, "google-jwks-url", auth.GoogleJWKSURL, "address of the keys of Google's ID tokens, for tests")
 	f.BoolVar(&o.insecureBind, "insecure-bind", false, "allow addresses that other machines reach although datasets ask nobody for credentials")
+	f.StringSliceVar(&o.allowedHosts, "allow-host", nil, "name, besides localhost, under which an API that asks nobody for credentials is reached on this machine,\nthrough a proxy or a forwarded port; repeatable")
 	_ = f.MarkHidden("google-jwks-url") // It fails only for an unknown flag.
 	config.MarkInvocation(f, "insecure-bind")
 }
@@ -97,6 +99,14 @@ func (a *app) checkHTTPAddress(addr string, o accessOptions) error {
 			"--http %s can be reached from other machines, and nobody is asked for credentials for: %s", addr, strings.Join(open, ", "))
 	}
 	return nil
+}
+
+// localHostsOnly tells whether an API is open because only this machine reaches it. A browser on this
+// machine reaches it too, for whatever page it shows, so the names under which it is asked are checked.
+func (a *app) localHostsOnly(addr string, o accessOptions) bool {
+	local, err := loopbackAddress("--http", addr)
+	open := o.noAuth || len(auth.Unguarded(a.decl.Datasets)) > 0
+	return err == nil && local && open && !o.insecureBind
 }
 
 // loopbackAddress tells whether only this machine reaches an address.

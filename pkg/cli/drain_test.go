@@ -26,7 +26,7 @@ func keptAlive(addr, target string, answered *atomic.Int64) error {
 		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: latam\r\n\r\n", target); err != nil {
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", target); err != nil {
 			return fmt.Errorf("request not taken: %w", err)
 		}
 		resp, err := http.ReadResponse(r, nil)
@@ -110,7 +110,7 @@ func TestExportEndsAtADrain(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(conn, "GET /v1/datasets/flights/rows?format=ndjson HTTP/1.1\r\nHost: latam\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET /v1/datasets/flights/rows?format=ndjson HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReaderSize(conn, 16)

@@ -117,7 +117,7 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o.admin, p.checks(datasets[0], worker))
+	admin, err := a.listenAdmin(ctx, p, o, p.checks(datasets[0], worker))
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err := p.ensure(ctx, a.decl.Datasets); err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o.admin, p.checks(a.decl.Datasets[0], nil))
+	admin, err := a.listenAdmin(ctx, p, o, p.checks(a.decl.Datasets[0], nil))
 	if err != nil {
 		return err
 	}
@@ -206,19 +206,28 @@ func (a *app) ingestDeps(p *platform) ingest.Deps {
 	return deps
 }
 
+// adminListener are the limits of the admin listener, which never asks for credentials.
+func adminListener(o serviceOptions) web.Options {
+	opts := web.AdminDefaults(o.admin)
+	local, err := loopbackAddress("--admin", o.admin)
+	opts.LocalHostsOnly = err == nil && local && !o.access.insecureBind
+	opts.AllowedHosts = o.access.allowedHosts
+	return opts
+}
+
 // adminServer is the listener of probes and metrics with its readiness switch.
 type adminServer struct {
 	*web.Server
 	drain func()
 }
 
-func (a *app) listenAdmin(ctx context.Context, p *platform, addr string, checks []web.Check) (adminServer, error) {
+func (a *app) listenAdmin(ctx context.Context, p *platform, o serviceOptions, checks []web.Check) (adminServer, error) {
 	deps := web.AdminDeps{Checks: checks, Metrics: p.telemetry.Prometheus, Now: a.proc.Now}
 	if _, inProcess := p.engine.Stats(); inProcess {
 		deps.Data = dataHandler(p.engine)
 	}
 	admin := web.NewAdmin(web.AdminOptions{}, deps)
-	server, err := web.Listen(ctx, web.AdminDefaults(addr), web.Deps{Handler: admin.Handler(), Log: a.log, Now: a.proc.Now, OnDrain: admin.Drain})
+	server, err := web.Listen(ctx, adminListener(o), web.Deps{Handler: admin.Handler(), Log: a.log, Now: a.proc.Now, OnDrain: admin.Drain})
 	if err != nil {
 		return adminServer{}, listenFault("--admin", err)
 	}
@@ -272,7 +281,7 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, part
 	if err != nil {
 		return nil, err
 	}
-	server, err := web.Listen(ctx, web.Options{Addr: o.http, DrainDelay: o.drainDelay}, web.Deps{
+	server, err := web.Listen(ctx, a.apiListener(o), web.Deps{
 		Handler: service.Handler(), Log: a.log, Meter: p.telemetry.Meter, Tracer: p.telemetry.Tracer, Now: a.proc.Now,
 		OnDrain: func() { parts.onDrain(); service.Drain() },
 	})
@@ -280,6 +289,14 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, part
 		return nil, listenFault("--http", err)
 	}
 	return server, nil
+}
+
+// apiListener are the limits of the API's listener.
+func (a *app) apiListener(o serviceOptions) web.Options {
+	return web.Options{
+		Addr: o.http, DrainDelay: o.drainDelay,
+		LocalHostsOnly: a.localHostsOnly(o.http, o.access), AllowedHosts: o.access.allowedHosts,
+	}
 }
 
 // activityOf tells the API what ingest does in this process.

@@ -81,12 +81,12 @@ func (q *getQueue) get(ctx context.Context, key string, columns []string) (datas
 		return r.row, r.err
 	case <-ctx.Done():
 		q.leave(call)
-		return dataset.Row{}, q.fault(status.FromContextError(ctx.Err()).Err())
+		return dataset.Row{}, q.fault(classify(status.FromContextError(ctx.Err()).Err()))
 	}
 }
 
 func (q *getQueue) fault(err error) error {
-	return fmt.Errorf("read row of table %s: %w", q.name, classify(err))
+	return fmt.Errorf("read row of table %s: %w", q.name, err)
 }
 
 // finished hands the place of a request that is done to the calls that wait, if any.
@@ -175,7 +175,7 @@ func (q *getQueue) readBatch(ctx context.Context, batch *getBatch) {
 func (q *getQueue) readApart(ctx context.Context, calls []*getCall) {
 	for _, call := range calls {
 		if err := call.ctx.Err(); err != nil {
-			call.answer(dataset.Row{}, q.fault(status.FromContextError(err).Err()))
+			call.answer(dataset.Row{}, q.fault(classify(status.FromContextError(err).Err())))
 			continue
 		}
 		row, err := q.readOne(ctx, call.key, call.columns)
@@ -189,11 +189,12 @@ func (call *getCall) answer(row dataset.Row, err error) {
 
 func (q *getQueue) readOne(ctx context.Context, key string, columns []string) (dataset.Row, error) {
 	row, err := hedged(ctx, q.hedge, func(ctx context.Context) (dataset.Row, error) {
-		raw, err := q.table.ReadRow(ctx, key, bigtable.RowFilter(newestCells(columns)))
-		if err != nil || len(raw) == 0 {
-			return dataset.Row{}, err
-		}
-		return fromBigtable(raw), nil
+		var row dataset.Row
+		err := readAsked(ctx, q.table, bigtable.RowList{key}, columns, func(found dataset.Row) bool {
+			row = found
+			return found.Key == key
+		})
+		return row, err
 	})
 	if err != nil {
 		return dataset.Row{}, q.fault(err)
@@ -208,11 +209,11 @@ func (q *getQueue) readMany(ctx context.Context, keys, columns []string) (map[st
 	list = slices.Compact(list)
 	found, err := hedged(ctx, q.hedge, func(ctx context.Context) (map[string]dataset.Row, error) {
 		found := make(map[string]dataset.Row, len(list))
-		err := q.table.ReadRows(ctx, list, func(raw bigtable.Row) bool {
-			row := fromBigtable(raw)
+		err := readAsked(ctx, q.table, list, columns, func(row dataset.Row) bool {
+			_, ok := slices.BinarySearch(list, row.Key)
 			found[row.Key] = row
-			return true
-		}, bigtable.RowFilter(newestCells(columns)))
+			return ok
+		})
 		return found, err
 	})
 	if err != nil {

@@ -44,6 +44,9 @@ type Options struct {
 	// HedgeAfter sends a get once more when it has no answer after this time; the first answer
 	// counts. Hedges are at most one in twenty requests. 0 sends each get once.
 	HedgeAfter time.Duration
+	// MaxRowBytes is the largest row that is read; a larger one is ErrPoison. It is ignored when Client
+	// passes a connection. Default 32 MiB: a record has at most 10 MB, the limit of Pub/Sub.
+	MaxRowBytes int
 	// Pool is the number of gRPC channels; it is ignored when Client passes a connection. Default 4.
 	Pool int
 	// Direct allows DirectPath to Google's network, which works on Google Cloud only.
@@ -62,6 +65,9 @@ func (o Options) Defaults() Options {
 	if o.Pool == 0 {
 		o.Pool = 4
 	}
+	if o.MaxRowBytes == 0 {
+		o.MaxRowBytes = 32 << 20
+	}
 	if o.MaxConcurrentGets == 0 {
 		o.MaxConcurrentGets = 32
 	}
@@ -79,6 +85,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("store: commit timeout %s is under 10ms", o.CommitTimeout)
 	case o.Pool < 1 || o.Pool > 256:
 		return fmt.Errorf("store: pool of %d channels is not in 1..256", o.Pool)
+	case o.MaxRowBytes < 1<<10 || o.MaxRowBytes > 256<<20:
+		return fmt.Errorf("store: max row bytes %d are not in 1 KiB..256 MiB", o.MaxRowBytes)
 	case o.MaxConcurrentGets < 1 || o.MaxConcurrentGets > 10_000:
 		return fmt.Errorf("store: %d concurrent gets are not in 1..10000", o.MaxConcurrentGets)
 	case o.HedgeAfter < 0 || o.HedgeAfter > time.Minute:
@@ -106,7 +114,11 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	clientOpts := append([]option.ClientOption{option.WithGRPCConnectionPool(opts.Pool)}, opts.Client...)
+	clientOpts := []option.ClientOption{option.WithGRPCConnectionPool(opts.Pool)}
+	for _, dial := range boundRows(opts.MaxRowBytes) {
+		clientOpts = append(clientOpts, option.WithGRPCDialOption(dial))
+	}
+	clientOpts = append(clientOpts, opts.Client...)
 	client, err := bigtable.NewClientWithConfig(ctx, opts.Project, opts.Instance, bigtable.ClientConfig{
 		AppProfile:          opts.AppProfile,
 		MetricsProvider:     bigtable.NoopMetricsProvider{},
@@ -177,8 +189,19 @@ func (c *Client) Scan(ctx context.Context, table string, s Scan, each func(datas
 	if s.Reverse {
 		opts = append(opts, bigtable.ReverseScan())
 	}
+	check := newAsked(s)
 	var cells cellSlab
-	err = c.queueOf(table).table.ReadRows(ctx, rows, func(raw bigtable.Row) bool { return each(cells.row(raw)) }, opts...)
+	var wrong error
+	err = c.queueOf(table).table.ReadRows(ctx, rows, func(raw bigtable.Row) bool {
+		row := cells.row(raw)
+		if wrong = check.take(row.Key); wrong != nil {
+			return false
+		}
+		return len(row.Cells) == 0 || each(row)
+	}, opts...)
+	if wrong != nil {
+		return fmt.Errorf("scan table %s: %w", table, wrong)
+	}
 	if err != nil {
 		return fmt.Errorf("scan table %s: %w", table, classify(err))
 	}
@@ -226,17 +249,40 @@ func (c *Client) GetMany(ctx context.Context, table string, keys, columns []stri
 			list = append(list, key)
 		}
 	}
-	err = c.queueOf(table).table.ReadRows(ctx, list, func(raw bigtable.Row) bool {
-		rows[at[raw.Key()]] = fromBigtable(raw)
-		return true
-	}, bigtable.RowFilter(newestCells(columns)))
+	err = readAsked(ctx, c.queueOf(table).table, list, columns, func(row dataset.Row) bool {
+		i, ok := at[row.Key]
+		if ok {
+			rows[i] = row
+		}
+		return ok
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read %d rows of table %s: %w", len(list), table, classify(err))
+		return nil, fmt.Errorf("read %d rows of table %s: %w", len(list), table, err)
 	}
 	for i, key := range keys {
 		rows[i] = rows[at[key]]
 	}
 	return rows, nil
+}
+
+// readAsked reads rows by their keys. Place returns false for a row that was not asked for, which
+// ends the reading. The error has its kind.
+func readAsked(ctx context.Context, table *bigtable.Table, keys bigtable.RowList, columns []string, place func(dataset.Row) bool) error {
+	var cells cellSlab
+	var wrong error
+	err := table.ReadRows(ctx, keys, func(raw bigtable.Row) bool {
+		if !place(cells.row(raw)) {
+			wrong = fmt.Errorf("%w: a row has another key", ErrWrongAnswer)
+		}
+		return wrong == nil
+	}, bigtable.RowFilter(newestCells(columns)), bigtable.LimitRows(int64(len(keys))))
+	if wrong != nil {
+		return wrong
+	}
+	if err != nil {
+		return classify(err)
+	}
+	return nil
 }
 
 // Delete removes a whole row. Ingest never deletes; verification removes its canaries with it.

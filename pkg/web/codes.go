@@ -88,7 +88,7 @@ var codeTable = [...]CodeInfo{
 	{Unauthenticated, http.StatusUnauthorized, "The caller is not known",
 		"The dataset asks for credentials and the request has none that are valid: an API key in X-Api-Key, or a token in Authorization, as GET /v1/datasets/{dataset} says under auth. Why a credential was refused is in the log only."},
 	{Forbidden, http.StatusForbidden, "The caller may not do this",
-		"The credentials are valid, yet not for this dataset."},
+		"The credentials are valid, yet not for this dataset. Or a browser sent the request for the page of another site: its Host is not one that the API serves (--allow-host), or the Origin of a POST is not the API's own."},
 	{NotFound, http.StatusNotFound, "No such path",
 		"Nothing is served under this path. GET / lists where to start."},
 	{DatasetNotFound, http.StatusNotFound, "No such dataset",

@@ -144,6 +144,9 @@ func (h *hardened) refusal(r *http.Request) *Problem {
 	if r.ContentLength > h.opts.MaxBodyBytes {
 		return TooLarge(h.opts.MaxBodyBytes)
 	}
+	if p := h.opts.foreign(r); p != nil {
+		return p
+	}
 	switch r.Method {
 	case "PRI":
 		// net/http hands the preface of HTTP/2 without TLS to the handler.

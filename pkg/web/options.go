@@ -36,6 +36,12 @@ type Options struct {
 	DrainDelay time.Duration
 	// DrainTimeout bounds the wait for running requests at the end. Default 10s.
 	DrainTimeout time.Duration
+	// LocalHostsOnly refuses requests whose Host is not localhost, a loopback address or one of
+	// AllowedHosts, with 403. It keeps the pages of other sites out of a listener that asks nobody
+	// for credentials because only this machine reaches it.
+	LocalHostsOnly bool
+	// AllowedHosts are names without a port, such as api.example.com.
+	AllowedHosts []string
 }
 
 // Defaults fills in what is not set.
@@ -96,6 +102,7 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf("%s %d is not in %d..%d", n.name, n.value, n.min, n.max))
 		}
 	}
+	errs = append(errs, checkAllowedHosts(o.AllowedHosts))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("web: %w", err)
 	}

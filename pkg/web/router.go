@@ -142,6 +142,7 @@ func (r *route) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	if req.Method == http.MethodOptions {
 		w.Header().Set("Allow", strings.Join(r.allow(), ", "))
+		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,34 +95,42 @@ func randomRequest(rng *rand.Rand, cursors []string) *http.Request {
 	return r
 }
 
-// TestAbuseNeverBreaksTheService sends 10,000 hostile requests: none may be answered with a 5xx,
-// and every refusal is a problem without the caller's bytes or our internals.
+// TestAbuseNeverBreaksTheService sends 10,000 hostile requests: none may be answered with a 5xx, every
+// answer is one of the contract, and every refusal is a problem without the caller's bytes or our internals.
 func TestAbuseNeverBreaksTheService(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
-	w := newWorld(t, testYAML, Options{})
-	w.addFlights()
-	w.add("days", `{"day":"2001-01-01"}`)
-	w.add("days", `{"day":"2001-01-02"}`)
-	cursors := []string{*w.page("/v1/datasets/flights/rows?limit=1").NextCursor, *w.page("/v1/datasets/days/rows?limit=1").NextCursor, *w.page("/v1/datasets/flights/rows?limit=1&order=desc").NextCursor}
-	statuses := map[int]int{}
-	for n := 0; n < 10_000; {
+	w := newAbuseWorld(t)
+	checker := newChecker(t, w)
+	var cursors []string
+	for _, query := range []string{"flights/rows?limit=1", "days/rows?limit=1", "flights/rows?limit=1&order=desc", "orders/rows?limit=3", "orders/rows?status=open&limit=2", "orders/rows?index=by_due&order=desc&limit=2"} {
+		cursors = append(cursors, *w.page("/v1/datasets/" + query).NextCursor)
+	}
+	answers := map[string]int{} // by route and status
+	for n := 0; n < abuseSize(t, "LATAM_ABUSE_REQUESTS", 10_000); {
 		r := randomRequest(rng, cursors)
+		if n%2 == 0 {
+			r = surfaceRequest(rng, w, cursors)
+		}
 		if r == nil {
 			continue
 		}
 		n++
 		rec := httptest.NewRecorder()
 		w.handler.ServeHTTP(rec, r)
-		statuses[rec.Code]++
-		what := fmt.Sprintf("seed %d: %s %.200s: %d %.300s", seed, r.Method, r.RequestURI, rec.Code, rec.Body)
+		answers[fmt.Sprint(rec.Code)]++
+		answers[fmt.Sprint(r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:], " ", rec.Code)]++
+		what := fmt.Sprintf("seed %d: %s %.300s %v: %d %.300s", seed, r.Method, r.RequestURI, r.Header, rec.Code, rec.Body)
 		if rec.Code >= 500 {
 			t.Fatal(what)
 		}
 		if rec.Code >= 400 {
 			checkProblemBody(t, rec, what)
+		}
+		if err := checker.Validate(r, rec.Code, rec.Header(), rec.Body.Bytes()); err != nil {
+			t.Fatalf("not in the contract: %v: %s", err, what)
 		}
 		for name, values := range rec.Header() {
 			if name == "X-Injected" || strings.ContainsAny(strings.Join(values, ""), "\r\n") {
@@ -128,12 +138,27 @@ func TestAbuseNeverBreaksTheService(t *testing.T) {
 			}
 		}
 	}
-	for _, status := range []int{200, 202, 400, 404, 405, 406, 413, 415} {
-		if statuses[status] == 0 {
-			t.Errorf("no request was answered with %d: the generator is too tame: %v", status, statuses)
+	for _, answer := range []string{
+		"200", "202", "400", "403", "404", "405", "406", "413", "415", "rows 200", "rows 400", "aggregate 200", "aggregate 400",
+		"batch-get 200", "batch-get 400", "tail 200", "tail 400", "stats 200", "schema 200", "7 200",
+	} {
+		if answers[answer] == 0 {
+			t.Errorf("no request was answered with %s: the generator is too tame: %v", answer, answers)
 		}
 	}
-	t.Logf("statuses %v", statuses)
+}
+
+// abuseSize is how much a test does: little by default, and what make abuse says.
+func abuseSize(t *testing.T, variable string, size int) int {
+	t.Helper()
+	if text := os.Getenv(variable); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("%s=%s is no size", variable, text)
+		}
+		return n
+	}
+	return size
 }
 
 func checkProblemBody(t *testing.T, rec *httptest.ResponseRecorder, what string) {

@@ -18,7 +18,9 @@ import (
 )
 
 // listen serves the world on a port of its own until the test ends.
-func (w *world) listen(opts web.Options) string {
+func (w *world) listen(opts web.Options) string { return w.listener(opts).Addr() }
+
+func (w *world) listener(opts web.Options) *web.Server {
 	w.t.Helper()
 	opts.Addr = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(context.Background())
@@ -29,7 +31,7 @@ func (w *world) listen(opts web.Options) string {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	w.t.Cleanup(func() { cancel(); <-done })
-	return s.Addr()
+	return s
 }
 
 // await waits until a condition holds.
@@ -184,4 +186,27 @@ func TestTrailersOverTheWire(t *testing.T) {
 	if resp.Header.Get("Content-Encoding") != "gzip" || resp.Trailer.Get(trailerEnd) != "more" || !strings.HasPrefix(resp.Trailer.Get(trailerCursor), "v1.") {
 		t.Errorf("headers %v, trailer %v", resp.Header, resp.Trailer)
 	}
+}
+
+// exchange sends bytes to an address and returns what comes back until the connection ends, or until
+// the first answer is complete.
+func exchange(t *testing.T, addr, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.WriteString(conn, request) }() // A refusal may come before all is written.
+	var seen strings.Builder
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &seen)), nil)
+	if err != nil {
+		t.Fatalf("%.60q: %v in %q", request, err, seen.String())
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return seen.String()
 }

@@ -55,10 +55,10 @@ func usesIndexes(k kind) bool { return k == kindList || k == kindAggregate }
 
 // codes are all errors of an operation, in the order of web.Codes.
 func (b *builder) codes(k kind, ds *datasetNames) []web.CodeInfo {
-	can := append(codesOf(k), web.URITooLong, web.HeadersTooLarge, web.Internal)
+	can := append(codesOf(k), web.Forbidden, web.URITooLong, web.HeadersTooLarge, web.Internal)
 	if ds != nil && k != kindDocument {
 		if authOf(ds.Dataset) != authNone {
-			can = append(can, web.Unauthenticated, web.Forbidden, web.Unavailable)
+			can = append(can, web.Unauthenticated, web.Unavailable)
 		}
 		if ds.API.QuotaPerMinute > 0 {
 			can = append(can, web.RateLimited)

@@ -113,6 +113,9 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 	if err := p.ensure(ctx, datasets); err != nil {
 		return err
 	}
+	if err := a.disownIndexes(ctx, p, datasets); err != nil {
+		return err
+	}
 	worker, err := a.newIngest(p, o.ingest, datasets)
 	if err != nil {
 		return err

@@ -92,6 +92,9 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err := p.forgetFollowers(ctx, a.decl.Datasets); err != nil {
 		return err
 	}
+	if err := a.disownIndexes(ctx, p, a.decl.Datasets); err != nil {
+		return err
+	}
 	worker, err := a.newIngest(p, o.ingest, a.decl.Datasets)
 	if err != nil {
 		return err

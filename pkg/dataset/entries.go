@@ -21,10 +21,25 @@ func (ds *Dataset) IndexEntries(r Record, at time.Time) []Row {
 // IndexMarkRow returns the row which says in the table of an index that every stored row has its
 // entry. Its time is the same for all and far ahead: a later mark takes the place of an earlier one,
 // and the table's age limit never collects it.
-func (ds *Dataset) IndexMarkRow(ix *Index) Row {
+func (ds *Dataset) IndexMarkRow(ix *Index) Row { return indexMark(ds.Signature(ix)) }
+
+// indexNotKept is the mark of an index that is not declared any more. It is no signature.
+const indexNotKept = "not kept"
+
+// IndexUnmarkRow returns what takes the place of a mark, as read under IndexMark, when rows are stored
+// without entries from now on. ok is false when the row is no mark or takes one away already.
+func IndexUnmarkRow(mark Row) (row Row, ok bool) {
+	row = indexMark(indexNotKept)
+	if mark.Key != row.Key || !mark.Time.Equal(row.Time) || len(mark.Cells) != 1 || mark.Cells[0].Column != IndexMarkColumn {
+		return row, false
+	}
+	return row, string(mark.Cells[0].Value) != indexNotKept
+}
+
+func indexMark(text string) Row {
 	return Row{
 		Key: IndexMark, Time: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC),
-		Cells: []Cell{{Column: IndexMarkColumn, Value: []byte(ds.Signature(ix))}},
+		Cells: []Cell{{Column: IndexMarkColumn, Value: []byte(text)}},
 	}
 }
 

@@ -89,3 +89,31 @@ datasets:
 		t.Errorf("marks %v and %v: want them in one cell, which no age limit reaches", mark, again)
 	}
 }
+
+// TestIndexUnmark: what takes a mark away sits in the mark's cell and marks nothing; rows that are no
+// marks are left alone.
+func TestIndexUnmark(t *testing.T) {
+	t.Parallel()
+	d, err := Load("latam.yaml", []byte(`{version: 1, name: test, datasets: {parcels: {fields: {code: {type: string, required: true}}, key: [code], indexes: {by_code: [code]}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, ix := d.Datasets[0], &d.Datasets[0].Indexes[0]
+	mark := ds.IndexMarkRow(ix)
+	un, ok := IndexUnmarkRow(mark)
+	if !ok || un.Key != mark.Key || !un.Time.Equal(mark.Time) || un.Cells[0].Column != mark.Cells[0].Column || ds.IndexBuilt(ix, un) {
+		t.Errorf("the mark %v becomes %v, %v", mark, un, ok)
+	}
+	elsewhen := mark
+	elsewhen.Time = elsewhen.Time.Add(-time.Millisecond)
+	for name, row := range map[string]Row{
+		"nothing":               {},
+		"a mark taken away":     un,
+		"a row of another time": elsewhen,
+		"a row of other fields": {Key: IndexMark, Time: mark.Time, Cells: []Cell{{Column: "name", Value: []byte("x")}}},
+	} {
+		if _, ok := IndexUnmarkRow(row); ok {
+			t.Errorf("%s is taken for a mark", name)
+		}
+	}
+}

@@ -87,6 +87,15 @@ func policy(t Table) bigtable.GCPolicy {
 	return bigtable.UnionPolicy(newest, bigtable.MaxAgePolicy(t.MaxAge))
 }
 
+// Tables returns the names of all tables of the instance.
+func (a *Admin) Tables(ctx context.Context) ([]string, error) {
+	names, err := a.client.Tables(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", classify(err))
+	}
+	return names, nil
+}
+
 // Missing returns the names of those tables that the instance does not have.
 func (a *Admin) Missing(ctx context.Context, tables []Table) ([]string, error) {
 	var missing []string

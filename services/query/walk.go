@@ -39,8 +39,8 @@ func (wk *walker) run(ctx context.Context, s *Service) error {
 	if wk.maxScanned > 0 {
 		rd.limit = wk.maxScanned + 1
 	}
-	if wk.limit > 0 && len(wk.l.plan.residual) == 0 && wk.l.plan.access.index == nil {
-		rd.limit = min(rd.limit, wk.limit+1)
+	if wk.limit > 0 && len(wk.l.plan.residual) == 0 {
+		rd.expect = wk.limit + 1 // One more tells whether there are more.
 	}
 	if err := s.read(ctx, rd, wk.visit); err != nil {
 		return err

@@ -41,6 +41,9 @@ func testEnsure(t *testing.T, s *suite) {
 	s.ensure(t, store.Table{Name: table})
 	s.put(t, table, row("k", eventTime(), "a", "1"))
 	s.ensure(t, store.Table{Name: table})
+	if names, err := s.admin.Tables(limited(t)); err != nil || !slices.Contains(names, table) {
+		t.Errorf("tables are %q, %v, and %s is not among them", names, err, table)
+	}
 	if keys := s.scan(t, table, store.Scan{}); !slices.Equal(keys, []string{"k"}) {
 		t.Errorf("rows after the second ensure: %q, want the one from before", keys)
 	}

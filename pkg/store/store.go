@@ -307,11 +307,6 @@ func newestCells(columns []string) bigtable.Filter {
 	return bigtable.ChainFilters(append(filters, bigtable.LatestNFilter(1))...)
 }
 
-func fromBigtable(raw bigtable.Row) dataset.Row {
-	var cells cellSlab
-	return cells.row(raw)
-}
-
 // cellSlab hands out the cells of many rows from few allocations. Rows share no cell, so a row may
 // be kept.
 type cellSlab struct{ free []dataset.Cell }

@@ -22,8 +22,8 @@ import (
 type tailOptions struct {
 	limit          int
 	fields, fromID string
-	url, dataDir   string
 	giveUpAfter    time.Duration
+	api            apiOptions
 }
 
 func tailCmd(a *app) *cobra.Command {
@@ -46,8 +46,7 @@ and exits 0, unless --limit asked for more rows.`,
 	f.IntVar(&o.limit, "limit", 0, "end after so many rows; 0 goes on")
 	f.StringVar(&o.fields, "fields", "", "fields to show, separated by commas (default all)")
 	f.StringVar(&o.fromID, "from-id", "", "go on after the event with this id, which -o json shows and Ctrl-C prints")
-	f.StringVar(&o.url, "url", "", "base URL of the API (default the running latamctl up's)")
-	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
+	addAPIFlags(cmd, &o.api)
 	f.DurationVar(&o.giveUpAfter, "give-up-after", time.Minute, "how long to try to connect again")
 	config.MarkInvocation(f, "limit", "fields", "from-id", "give-up-after")
 	return cmd
@@ -58,7 +57,7 @@ type tailRun struct {
 	a       *app
 	ds      *dataset.Dataset
 	o       tailOptions
-	address string
+	path    string
 	rows    liveRows
 
 	connected bool // at least once
@@ -72,13 +71,9 @@ func (a *app) runTail(ctx context.Context, args []string, o tailOptions) error {
 	if err != nil {
 		return err
 	}
-	query := url.Values{}
-	for _, arg := range args[1:] {
-		key, value, ok := strings.Cut(arg, "=")
-		if !ok {
-			return failf(exitUsage, "usage: latamctl tail DATASET FIELD=VALUE", "argument %q is not FIELD=VALUE", arg)
-		}
-		query.Add(key, value)
+	query, err := filterArgs("tail", args[1:])
+	if err != nil {
+		return err
 	}
 	if o.fields != "" {
 		query.Add("fields", o.fields)
@@ -86,14 +81,10 @@ func (a *app) runTail(ctx context.Context, args []string, o tailOptions) error {
 	if o.limit < 0 {
 		return failf(exitUsage, "0 goes on without an end", "--limit %d is negative", o.limit)
 	}
-	base, err := a.apiURL(ctx, o.url, o.dataDir)
-	if err != nil {
-		return err
-	}
 	t := &tailRun{a: a, ds: ds, o: o, lastID: o.fromID, rows: a.liveRows(ds, query.Get("fields"))}
-	t.address = base + "/v1/datasets/" + url.PathEscape(ds.Name) + "/tail"
+	t.path = "/v1/datasets/" + url.PathEscape(ds.Name) + "/tail"
 	if len(query) > 0 {
-		t.address += "?" + query.Encode()
+		t.path += "?" + query.Encode()
 	}
 	return t.run(ctx)
 }
@@ -237,8 +228,13 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// connect looks for the API and its credentials each time: an up that was started again has others.
 func (t *tailRun) connect(ctx context.Context) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.address, nil)
+	api, err := t.a.api(ctx, t.o.api)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, api.base+t.path, nil)
 	if err != nil {
 		return nil, fail(exitUsage, "", err)
 	}
@@ -246,7 +242,7 @@ func (t *tailRun) connect(ctx context.Context) (*http.Response, error) {
 	if t.lastID != "" {
 		req.Header.Set("Last-Event-ID", t.lastID)
 	}
-	resp, err := (&http.Client{}).Do(req)
+	resp, err := api.http.Do(req)
 	if err != nil {
 		return nil, fail(exitUnavailable, "check that the API runs: latamctl up, or --url", fmt.Errorf("ask the API: %w", err))
 	}

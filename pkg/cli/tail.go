@@ -54,11 +54,11 @@ and exits 0, unless --limit asked for more rows.`,
 
 // tailRun is one run of tail over all its connections.
 type tailRun struct {
-	a       *app
-	ds      *dataset.Dataset
-	o       tailOptions
-	path    string
-	rows    liveRows
+	a    *app
+	ds   *dataset.Dataset
+	o    tailOptions
+	path string
+	rows liveRows
 
 	connected bool // at least once
 	lastID    string

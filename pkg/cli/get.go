@@ -74,6 +74,19 @@ type page struct {
 	NextCursor *string           `json:"next_cursor"`
 }
 
+// filterArgs reads the arguments FIELD=VALUE of a command.
+func filterArgs(command string, args []string) (url.Values, error) {
+	query := url.Values{}
+	for _, arg := range args {
+		key, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, failf(exitUsage, "usage: latamctl "+command+" DATASET FIELD=VALUE", "argument %q is not FIELD=VALUE", arg)
+		}
+		query.Add(key, value)
+	}
+	return query, nil
+}
+
 // maxPage is the largest page the API gives.
 const maxPage = 1000
 
@@ -82,13 +95,9 @@ func (a *app) runGet(ctx context.Context, args []string, o getOptions) error {
 	if err != nil {
 		return err
 	}
-	query := url.Values{}
-	for _, arg := range args[1:] {
-		key, value, ok := strings.Cut(arg, "=")
-		if !ok {
-			return failf(exitUsage, "usage: latamctl get DATASET FIELD=VALUE", "argument %q is not FIELD=VALUE", arg)
-		}
-		query.Add(key, value)
+	query, err := filterArgs("get", args[1:])
+	if err != nil {
+		return err
 	}
 	api, err := a.api(ctx, o.api)
 	if err != nil {

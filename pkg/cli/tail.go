@@ -22,8 +22,8 @@ import (
 type tailOptions struct {
 	limit          int
 	fields, fromID string
-	api            apiOptions
 	giveUpAfter    time.Duration
+	api            apiOptions
 }
 
 func tailCmd(a *app) *cobra.Command {
@@ -71,13 +71,9 @@ func (a *app) runTail(ctx context.Context, args []string, o tailOptions) error {
 	if err != nil {
 		return err
 	}
-	query := url.Values{}
-	for _, arg := range args[1:] {
-		key, value, ok := strings.Cut(arg, "=")
-		if !ok {
-			return failf(exitUsage, "usage: latamctl tail DATASET FIELD=VALUE", "argument %q is not FIELD=VALUE", arg)
-		}
-		query.Add(key, value)
+	query, err := filterArgs("tail", args[1:])
+	if err != nil {
+		return err
 	}
 	if o.fields != "" {
 		query.Add("fields", o.fields)
@@ -232,7 +228,7 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// connect looks for the API each time: one that was started anew has another address and owner's token.
+// connect looks for the API and its credentials each time: an up that was started again has others.
 func (t *tailRun) connect(ctx context.Context) (*http.Response, error) {
 	api, err := t.a.api(ctx, t.o.api)
 	if err != nil {

@@ -177,6 +177,20 @@ func TestBatchGet(t *testing.T) {
 			t.Errorf("%.60s: %+v", body, p)
 		}
 	}
+	for body, detail := range map[string]string{
+		`{"ids":"a"}`:                          "The body is not what a batch-get takes: ids: expected an array of strings, got string.",
+		`{"ids":["a"],"fields":[1]}`:           "The body is not what a batch-get takes: fields: expected an array of strings, got number.",
+		`[1]`:                                  "The body is not what a batch-get takes: expected a JSON object, got array.",
+		`{"ids":["a"]`:                         "The body is not what a batch-get takes: it ends before the JSON object does.",
+		`{"ids":["a",]}`:                       "The body is not what a batch-get takes: it is not JSON from byte 13 on.",
+		`{"ids":["a"],"feilds":[]}`:            `The body is not what a batch-get takes: unknown field "feilds".`,
+		`{"ids":["a"],"fields":[]}`:            "The body names no fields.",
+		`{"ids":["a"],"fields":["name,note"]}`: `Parameter fields: tags has no field "name,note".`,
+	} {
+		if p := problemOf(t, post(body)); p.Detail != detail {
+			t.Errorf("%s: %s", body, p.Detail)
+		}
+	}
 	// A row may be called like the path beside it.
 	if rec := w.do("GET", path, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), "of batch-get") {
 		t.Errorf("the row batch-get: %d %s", rec.Code, rec.Body)

@@ -107,7 +107,7 @@ func (s *Service) parseBatch(ep *endpoint, w http.ResponseWriter, r *http.Reques
 		return req, enc, nil, p
 	}
 	if req.Fields != nil {
-		fields, p := ep.parseFields(strings.Join(*req.Fields, ","))
+		fields, p := ep.fieldsNamed(*req.Fields)
 		if p != nil {
 			return req, enc, nil, p
 		}
@@ -126,13 +126,32 @@ func decodeBatch(body []byte, req *batchRequest) *web.Problem {
 	}
 	switch {
 	case err != nil:
-		return web.NewProblem(web.BadRequest, "The body is not the JSON object that a batch-get takes: "+web.Quote(err.Error())+".", hint)
+		return web.NewProblem(web.BadRequest, "The body is not what a batch-get takes: "+batchFault(err)+".", hint)
 	case len(req.IDs) == 0:
 		return web.NewProblem(web.BadRequest, "The body names no ids.", hint)
 	case len(req.IDs) > MaxIDs:
 		return web.NewProblem(web.BadRequest, fmt.Sprintf("The body names %d ids, at most %d are possible.", len(req.IDs), MaxIDs), "Ask in several requests.")
+	case req.Fields != nil && len(*req.Fields) == 0:
+		return web.NewProblem(web.BadRequest, "The body names no fields.", "Leave fields out to get all of them.")
 	}
 	return nil
+}
+
+// batchFault says in words what is wrong with a body.
+func batchFault(err error) string {
+	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &kind) && kind.Field == "":
+		return "expected a JSON object, got " + kind.Value
+	case errors.As(err, &kind):
+		return fmt.Sprintf("%s: expected an array of strings, got %s", kind.Field, kind.Value)
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("it is not JSON from byte %d on", syntax.Offset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends before the JSON object does"
+	}
+	return web.Quote(strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // noParameters refuses a query string on a path that takes none.

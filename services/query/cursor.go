@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -46,7 +47,10 @@ func hashQuery(canonical string) (h [16]byte) {
 }
 
 // sealer encrypts and authenticates cursors, so that they show nothing of the row key and cannot be changed.
-type sealer struct{ aead cipher.AEAD }
+type sealer struct {
+	aead cipher.AEAD
+	name string // tells the key from others and does not tell the key
+}
 
 func newSealer(key []byte) (*sealer, error) {
 	if len(key) != cursorKeyBytes {
@@ -60,7 +64,8 @@ func newSealer(key []byte) (*sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("query: set up the cursor cipher: %w", err)
 	}
-	return &sealer{aead: aead}, nil
+	sum := sha256.Sum256(append([]byte("name of a cursor key\n"), key...))
+	return &sealer{aead: aead, name: hex.EncodeToString(sum[:4])}, nil
 }
 
 // The flags of a sealed position.

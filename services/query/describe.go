@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/services/query/openapi"
 )
 
 // description is a dataset as GET /v1/datasets/{dataset} shows it; the list shows its head.
@@ -44,7 +45,7 @@ type fieldDescription struct {
 func describe(ds *dataset.Dataset, path string, opts Options) ([]byte, error) {
 	d := description{descriptionHead: describeHead(ds, path), Limits: limits(opts)}
 	for _, f := range ds.Fields {
-		fd := fieldDescription{Name: f.Name, Type: f.Type, Description: f.Description, Required: f.Required, Key: f.InKey, Operators: Operators(f.Type)}
+		fd := fieldDescription{Name: f.Name, Type: f.Type, Description: f.Description, Required: f.Required, Key: f.InKey, Operators: openapi.Operators(f.Type)}
 		if f.Pattern != nil {
 			fd.Pattern = f.Pattern.String()
 		}

@@ -28,6 +28,10 @@ const exportFlushEvery = time.Second
 // export streams all rows of a listing. Whatever ends it before the last row — a limit, its time, a
 // drain — leaves a cursor at its end, with which another request goes on.
 func (s *Service) export(l listing, w http.ResponseWriter, r *http.Request) *web.Problem {
+	if r.Method == http.MethodHead {
+		exportHeaders(w.Header(), l.format, web.Coding(r.Header)) // Rows that nobody gets are not read.
+		return nil
+	}
 	if p := l.ep.exports.enter(r.Context()); p != nil {
 		return p
 	}
@@ -108,19 +112,24 @@ func (st *stream) tick(now time.Time) error {
 	return st.flush()
 }
 
-func (st *stream) begin() {
-	st.begun = true
-	h := st.w.Header()
+func exportHeaders(h http.Header, f format, coding string) {
 	h["Vary"] = varyHeader
-	h.Set("Content-Type", st.l.format.kind())
-	if st.l.format != formatNDJSON {
+	h.Set("Content-Type", f.kind())
+	if f != formatNDJSON {
 		h.Set("Content-Type", typeCSV+"; charset=utf-8; header=present")
 	}
 	h.Set("Cache-Control", "no-store")
 	h.Set("Trailer", trailerEnd+", "+trailerRows+", "+trailerCursor)
+	if coding != "" {
+		h.Set("Content-Encoding", coding)
+	}
+}
+
+func (st *stream) begin() {
+	st.begun = true
+	exportHeaders(st.w.Header(), st.l.format, st.coding)
 	st.out = st.w
 	if st.coding != "" {
-		h.Set("Content-Encoding", st.coding)
 		st.z = web.NewCompressor(st.w, st.coding)
 		st.out = st.z
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/services/query/openapi"
 )
 
 // op is a comparison, as it is written in brackets.
@@ -25,19 +26,6 @@ const (
 	opPrefix op = "prefix"
 	opExists op = "exists"
 )
-
-// Operators lists what can be asked of a field of a type, as it is written in a parameter.
-func Operators(t dataset.Type) []string {
-	switch t {
-	case dataset.JSON:
-		return []string{"exists"}
-	case dataset.Bool:
-		return []string{"eq", "ne", "in", "exists"}
-	case dataset.String, dataset.Bytes:
-		return []string{"eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix", "exists"}
-	}
-	return []string{"eq", "ne", "gt", "gte", "lt", "lte", "in", "exists"}
-}
 
 // filter is one condition on one field. Only exists=false is met by a row without the field.
 type filter struct {
@@ -99,7 +87,7 @@ func (ep *endpoint) parseFilter(p param) (filter, *web.Problem) {
 	if field == nil {
 		return filter{}, unknownParameter(p.name, ep.parameters)
 	}
-	supported := Operators(field.Type)
+	supported := openapi.Operators(field.Type)
 	if !slices.Contains(supported, opName) {
 		hint := fmt.Sprintf("Supported: %s=value (the same as [eq]) and the operators [%s].", field.Name, strings.Join(supported, "], ["))
 		if !slices.Contains(supported, string(opEq)) {

@@ -34,8 +34,16 @@ func (s *Service) page(l listing, w http.ResponseWriter, r *http.Request) *web.P
 	}
 	var timing timings
 	timing.add("store", s.deps.Now().Sub(start))
-	a := answer{kind: typeJSON, tag: pageTag(pg.body, wk.more), weak: true, modified: wk.newest, cache: l.ep.cache}
-	if p := pg.finish(ctx, w, &wk, &timing); p != nil {
+	var n counted
+	if l.query.count != "" {
+		start := s.deps.Now()
+		if n, err = s.count(ctx, l); err != nil {
+			return s.storeProblem(ctx, r, l.ep, err)
+		}
+		timing.add("count", s.deps.Now().Sub(start))
+	}
+	a := answer{kind: typeJSON, tag: s.pageTag(pg.body, wk.more, n), weak: true, modified: wk.newest, cache: l.ep.cache}
+	if p := pg.finish(w.Header(), &wk, n); p != nil {
 		return p
 	}
 	*buf, a.body = pg.body, pg.body
@@ -44,11 +52,17 @@ func (s *Service) page(l listing, w http.ResponseWriter, r *http.Request) *web.P
 	return nil
 }
 
-// pageTag is the same for the same rows, whatever the cursor looks like this time.
-func pageTag(rows []byte, more bool) string {
+// pageTag is the same for the same rows and count, whatever the cursor looks like this time. A page
+// that is kept must not offer a cursor that is not accepted any more: its tag changes twice in the
+// life of a cursor, and with the key that seals them.
+func (s *Service) pageTag(rows []byte, more bool, n counted) string {
 	tag := tagOf(rows)
 	if more {
-		return tag + "m"
+		period := int64(max(s.opts.CursorTTL/2, time.Second) / time.Second)
+		tag += "m" + s.sealer.name + strconv.FormatInt(s.deps.Now().Unix()/period, 10)
+	}
+	if n.relation != "" {
+		tag += n.relation + strconv.Itoa(n.value)
 	}
 	return tag
 }
@@ -81,7 +95,7 @@ func (pg *pageWriter) add(row dataset.Row) (bool, error) {
 }
 
 // finish adds what follows the rows, and the Link header.
-func (pg *pageWriter) finish(ctx context.Context, w http.ResponseWriter, wk *walker, timing *timings) *web.Problem {
+func (pg *pageWriter) finish(h http.Header, wk *walker, n counted) *web.Problem {
 	b := append(pg.body, `],"next_cursor":`...)
 	if wk.more {
 		cursor := pg.s.sealer.seal(pg.l.ep.scope, pg.l.position(pg.s.deps.Now(), wk.last))
@@ -89,20 +103,14 @@ func (pg *pageWriter) finish(ctx context.Context, w http.ResponseWriter, wk *wal
 		if p != nil {
 			return p
 		}
-		w.Header().Set("Link", "<"+next+`>; rel="next"`)
+		h.Set("Link", "<"+next+`>; rel="next"`)
 		b = append(append(append(b, '"'), cursor...), `","next_url":"`...)
 		b = append(append(b, next...), '"')
 	} else {
 		b = append(b, `null,"next_url":null`...)
 	}
 	b = pg.l.appendMeta(b, wk.scanned)
-	if pg.l.query.count != "" {
-		start := pg.s.deps.Now()
-		n, err := pg.s.count(ctx, pg.l)
-		if err != nil {
-			return failure(ctx, (&http.Request{}).WithContext(ctx), err)
-		}
-		timing.add("count", pg.s.deps.Now().Sub(start))
+	if n.relation != "" {
 		b = n.append(append(b, `,"count":`...))
 	}
 	pg.body = append(b, "}}"...)
@@ -152,7 +160,8 @@ func appendNames(b []byte, member string, fields []*dataset.Field) []byte {
 	return append(b, ']')
 }
 
-// counted is a number of rows; when relation is gte there may be more.
+// counted is a number of rows; when relation is gte there may be more. Without a relation nothing
+// was counted.
 type counted struct {
 	value    int
 	relation string

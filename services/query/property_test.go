@@ -15,6 +15,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/web"
+	"github.com/latamctl/latamctl/services/query/openapi"
 )
 
 // samples are few values of each type, so that random filters hit random rows, with those among
@@ -175,7 +176,7 @@ func randomQuery(t *testing.T, rng *rand.Rand, ds *dataset.Dataset) (url.Values,
 		if rng.IntN(2) == 0 {
 			f = pick(rng, ds.Key)
 		}
-		op := pick(rng, append(Operators(f.Type), Operators(f.Type)[0]))
+		op := pick(rng, append(openapi.Operators(f.Type), openapi.Operators(f.Type)[0]))
 		name := f.Name + "[" + op + "]"
 		if q.Has(name) || op == "eq" && q.Has(f.Name) {
 			continue

@@ -178,7 +178,10 @@ func (s *Service) storeProblem(ctx context.Context, r *http.Request, ep *endpoin
 }
 
 func failure(ctx context.Context, r *http.Request, err error) *web.Problem {
+	var known *web.Problem
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.Is(r.Context().Err(), context.Canceled):
 		return web.NewProblem(web.ClientClosed, "The client went away.", "")
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded):

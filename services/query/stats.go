@@ -57,13 +57,14 @@ type statsIngest struct {
 
 // statsCache keeps what a look at all rows found, because a console asks again and again.
 type statsCache struct {
-	mu sync.Mutex
-	at time.Time
-	rowStats
+	mu      sync.Mutex
+	found   rowStats
+	looking chan struct{} // closed when the look that runs ends; nil when none does
 }
 
 // rowStats is what a look at all rows finds. The times are zero when there are no rows.
 type rowStats struct {
+	at          time.Time // of the look
 	rows        statsCount
 	first, last time.Time
 }
@@ -73,23 +74,13 @@ func (s *Service) stats(ep *endpoint, w http.ResponseWriter, r *http.Request) *w
 	if p := noParameters(r.URL.RawQuery); p != nil {
 		return p
 	}
-	if p := ep.lists.enter(r.Context()); p != nil {
-		return p
-	}
-	defer ep.lists.leave()
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.ListTimeout)
 	defer cancel()
-	c := &ep.stats
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := s.deps.Now()
-	if c.at.IsZero() || now.Sub(c.at) >= s.opts.StatsTTL {
-		if err := s.lookAtRows(ctx, ep, c); err != nil {
-			return s.storeProblem(ctx, r, ep, err)
-		}
-		c.at = now
+	found, err := s.recentStats(ctx, ep)
+	if err != nil {
+		return s.storeProblem(ctx, r, ep, err)
 	}
-	body, err := json.Marshal(s.statsOf(ctx, ep, c, now))
+	body, err := json.Marshal(s.statsOf(ctx, ep, found, s.deps.Now()))
 	if err != nil {
 		return s.storeProblem(ctx, r, ep, err)
 	}
@@ -97,7 +88,50 @@ func (s *Service) stats(ep *endpoint, w http.ResponseWriter, r *http.Request) *w
 	return nil
 }
 
-func (s *Service) statsOf(ctx context.Context, ep *endpoint, c *statsCache, now time.Time) stats {
+// recentStats returns what was found not long ago, or looks. One request looks at a time; those that
+// wait for it take no place among the lists.
+func (s *Service) recentStats(ctx context.Context, ep *endpoint) (rowStats, error) {
+	c := &ep.stats
+	for {
+		c.mu.Lock()
+		found, looking := c.found, c.looking
+		if !found.at.IsZero() && s.deps.Now().Sub(found.at) < s.opts.StatsTTL {
+			c.mu.Unlock()
+			return found, nil
+		}
+		if looking == nil {
+			c.looking = make(chan struct{})
+			c.mu.Unlock()
+			return s.lookAndKeep(ctx, ep)
+		}
+		c.mu.Unlock()
+		select {
+		case <-looking: // Without a result, where its client went away: then this one looks.
+		case <-ctx.Done():
+			return rowStats{}, ctx.Err()
+		}
+	}
+}
+
+func (s *Service) lookAndKeep(ctx context.Context, ep *endpoint) (found rowStats, err error) {
+	c := &ep.stats
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err == nil && !found.at.IsZero() {
+			c.found = found
+		}
+		close(c.looking)
+		c.looking = nil
+	}()
+	if p := ep.lists.enter(ctx); p != nil {
+		return found, p
+	}
+	defer ep.lists.leave()
+	return s.lookAtRows(ctx, ep)
+}
+
+func (s *Service) statsOf(ctx context.Context, ep *endpoint, c rowStats, now time.Time) stats {
 	out := stats{Dataset: ep.ds.Name, Rows: c.rows, Indexes: []statsIndex{}, AsOf: c.at.UTC().Format(asOfLayout)}
 	first, last := c.first, c.last
 	if s.deps.Activity != nil {
@@ -131,10 +165,11 @@ func ingestStats(a Activity) *statsIngest {
 
 // lookAtRows reads the event time of all rows, within the bounds of a count. Where the key or an
 // index begins with the time, its two ends are exact whatever the bounds.
-func (s *Service) lookAtRows(ctx context.Context, ep *endpoint, c *statsCache) error {
-	until := s.deps.Now().Add(s.opts.CountTimeout)
+func (s *Service) lookAtRows(ctx context.Context, ep *endpoint) (rowStats, error) {
+	now := s.deps.Now()
+	c := rowStats{at: now, rows: statsCount{Relation: "eq"}}
+	until := now.Add(s.opts.CountTimeout)
 	rd := reading{plan: makePlan(accessByKey(ep.ds), nil), limit: s.opts.MaxCountedRows + 1, columns: ep.columnsFor([]*dataset.Field{}, nil)}
-	c.rowStats = rowStats{rows: statsCount{Relation: "eq"}}
 	n := 0
 	err := s.read(ctx, rd, func(_ string, row dataset.Row, _ bool) bool {
 		n++
@@ -146,14 +181,14 @@ func (s *Service) lookAtRows(ctx context.Context, ep *endpoint, c *statsCache) e
 		c.see(row.Time, ep.ds.Time != nil)
 		return true
 	})
-	if err != nil || c.rows.Relation == "eq" || ep.ds.Time == nil {
-		return err
+	if err == nil && c.rows.Relation != "eq" && ep.ds.Time != nil {
+		err = s.lookAtEnds(ctx, ep, &c)
 	}
-	return s.lookAtEnds(ctx, ep, c)
+	return c, err
 }
 
 // see widens the span of the event times. A row's own time is that of its event, in milliseconds.
-func (c *statsCache) see(at time.Time, timed bool) {
+func (c *rowStats) see(at time.Time, timed bool) {
 	if !timed {
 		return
 	}
@@ -166,7 +201,7 @@ func (c *statsCache) see(at time.Time, timed bool) {
 }
 
 // lookAtEnds finds the first and the last event by an access that is in the order of time.
-func (s *Service) lookAtEnds(ctx context.Context, ep *endpoint, c *statsCache) error {
+func (s *Service) lookAtEnds(ctx context.Context, ep *endpoint, c *rowStats) error {
 	ready := s.ready(ctx, ep)
 	for _, cand := range ep.candidates(nil, ready) {
 		if !cand.ready || cand.plan.access.fields[0] != ep.ds.Time {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
-	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
@@ -208,14 +207,4 @@ func (s *Service) stopping() *web.Problem {
 	p := web.NewProblem(web.Unavailable, "The service is stopping.", "Retry: another process takes over.")
 	p.RetryAfter = time.Second
 	return p
-}
-
-// matches reports whether a record meets all filters.
-func matches(rec dataset.Record, filters []filter) bool {
-	for _, f := range filters {
-		if !f.match(rec) {
-			return false
-		}
-	}
-	return true
 }

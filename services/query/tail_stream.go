@@ -229,7 +229,7 @@ func (t *tailStream) farewell(why string) (string, error) {
 func (t *tailStream) take(ctx context.Context, m bus.Message) bool {
 	it := &tailItem{at: tailPosition{m.PublishTime, m.ID}, settled: make(chan struct{})}
 	rec, err := t.ep.ds.Decode(m.Data, t.s.deps.Now())
-	if it.skip = err != nil || !matches(rec, t.query.filters); !it.skip {
+	if it.skip = err != nil || !matchAll(t.query.filters, rec); !it.skip {
 		it.rec, it.row = rec, rec.Row(m.PublishTime)
 	}
 	t.mu.Lock()

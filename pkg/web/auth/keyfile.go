@@ -47,7 +47,9 @@ func openKeyFile(f *keyFile, now time.Time) error {
 }
 
 func (f *keyFile) keys(now time.Time) *Keyring {
-	if now.UnixNano() >= f.next.Load() && f.mu.TryLock() {
+	// A clock that was set back must not keep revoked keys in force until it has caught up.
+	wait := f.next.Load() - now.UnixNano()
+	if (wait <= 0 || wait > int64(f.interval)) && f.mu.TryLock() {
 		f.next.Store(now.Add(f.interval).UnixNano())
 		if err := f.read(); err != nil && err.Error() != f.fault {
 			f.fault = err.Error()

@@ -169,6 +169,21 @@ func TestKeyFileIsFollowed(t *testing.T) {
 	}
 }
 
+// A clock that is set back does not keep a revoked key in force.
+func TestKeyFileIsFollowedWhenTheClockGoesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	text, _ := w.addKey("one", nil, time.Time{})
+	if got := w.key("keyed", text); got != 200 {
+		t.Fatalf("status %d", got)
+	}
+	w.files.write(nil)
+	w.clock.add(-time.Hour)
+	if got := w.key("keyed", text); got != 401 {
+		t.Errorf("an hour back, without the file: status %d", got)
+	}
+}
+
 func TestBrokenKeyFileAtStart(t *testing.T) {
 	t.Parallel()
 	files := &memFiles{content: []byte("{}")}

@@ -7,8 +7,8 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
-// operators lists what can be asked of a field of a type, as it is written in brackets.
-func operators(t dataset.Type) []string {
+// Operators lists what can be asked of a field of a type, as it is written in brackets.
+func Operators(t dataset.Type) []string {
 	switch t {
 	case dataset.JSON:
 		return []string{"exists"}
@@ -75,7 +75,7 @@ func queryHint(t dataset.Type) string {
 // delay_minutes, has one description for all operators, and few generators and no form know it.
 func (b *builder) addFilters(ds *datasetNames) {
 	for _, f := range ds.Fields {
-		for _, op := range operators(f.Type) {
+		for _, op := range Operators(f.Type) {
 			p := &Parameter{Name: f.Name + "[" + op + "]", In: "query", Description: operatorText(op, f.Name) + queryHint(f.Type), Schema: queryValue(f)}
 			switch op {
 			case "in":
@@ -112,7 +112,7 @@ func parameterRefs(names ...string) []*Parameter {
 func filterRefs(ds *datasetNames) []*Parameter {
 	var list []string
 	for _, f := range ds.Fields {
-		for _, op := range operators(f.Type) {
+		for _, op := range Operators(f.Type) {
 			if op == "eq" {
 				list = append(list, ds.Name+"."+f.Name)
 			}

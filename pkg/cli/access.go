@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/web"
 	"github.com/latamctl/latamctl/pkg/web/auth"
 )
 
@@ -86,6 +87,9 @@ func (a *app) newAccess(p *platform, opts auth.Options) (*auth.Access, error) {
 
 // checkHTTPAddress keeps datasets that ask nobody for credentials on this machine, unless told otherwise.
 func (a *app) checkHTTPAddress(addr string, o accessOptions) error {
+	if err := (web.Options{Addr: addr, AllowedHosts: o.allowedHosts}).Defaults().Validate(); err != nil {
+		return fail(exitUsage, "write it like --allow-host api.example.com", err)
+	}
 	local, err := loopbackAddress("--http", addr)
 	if err != nil || local {
 		return err

@@ -45,6 +45,20 @@ func keptAlive(addr, target string, answered *atomic.Int64) error {
 	}
 }
 
+// untilUnready returns how long it takes until readiness is off; 0 when the listener is gone before.
+func untilUnready(admin string) time.Duration {
+	for begin := time.Now(); ; {
+		resp, err := http.Get("http://" + admin + "/readyz")
+		if err != nil {
+			return 0
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			return time.Since(begin)
+		}
+	}
+}
+
 // TestServeDrainsWithoutAFailedRequest stops serve under load: every request that it took is
 // answered, every connection is told before it is closed, and a long export ends with a cursor.
 func TestServeDrainsWithoutAFailedRequest(t *testing.T) {
@@ -85,8 +99,13 @@ func TestServeDrainsWithoutAFailedRequest(t *testing.T) {
 	before := answered.Load()
 	ended := make(chan struct{})
 	go func() { clients.Wait(); close(ended) }()
+	unready := make(chan time.Duration, 1)
+	go func() { unready <- untilUnready(admin) }()
 	serve.terminate()
 	<-ended
+	if took := <-unready; took <= 0 || took > time.Second {
+		t.Errorf("readiness went off %s after the signal (0s = never), load balancers were to have the whole drain delay", took)
+	}
 	close(failures)
 	for err := range failures {
 		t.Error(err)

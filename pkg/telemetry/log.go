@@ -75,7 +75,20 @@ func SecretKeys() []string {
 	return []string{"api_key", "app_key", "token", "bearer_token", "authorization", "password", "secret", "cursor_key"}
 }
 
-const maxLogValueBytes = 2048
+// What a value may have in a log line. Causes and stacks need room; everything else may be a
+// caller's, who would choose how much it takes.
+const (
+	maxLogValueBytes = 256
+	maxLogCauseBytes = 2048
+)
+
+// limitOf is the most bytes of the value of a key.
+func limitOf(key string) int {
+	if key == "error" || key == "stack" {
+		return maxLogCauseBytes
+	}
+	return maxLogValueBytes
+}
 
 func redact(_ []string, a slog.Attr) slog.Attr {
 	if slices.Contains(SecretKeys(), strings.ToLower(a.Key)) {
@@ -93,10 +106,11 @@ func redact(_ []string, a slog.Attr) slog.Attr {
 			text = string(v)
 		}
 	}
-	if len(text) <= maxLogValueBytes {
+	limit := limitOf(a.Key)
+	if len(text) <= limit {
 		return a
 	}
-	return slog.String(a.Key, strings.ToValidUTF8(text[:maxLogValueBytes], "")+"…")
+	return slog.String(a.Key, strings.ToValidUTF8(text[:limit], "")+"…")
 }
 
 // traced adds trace_id to records logged with a context that carries a trace.

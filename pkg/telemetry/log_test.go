@@ -129,11 +129,19 @@ func TestLongValuesAreCut(t *testing.T) {
 			}
 		}
 	}
-	exact := strings.Repeat("x", maxLogValueBytes)
-	var out bytes.Buffer
-	NewLogger(&out, LogOptions{}).Info("message", "value", exact)
-	if !strings.Contains(out.String(), `"`+exact+`"`) {
-		t.Error("a value of just the limit is not whole")
+	for key, limit := range map[string]int{"value": 256, "path": 256, "error": 2048, "stack": 2048} {
+		exact := strings.Repeat("x", limit)
+		var out bytes.Buffer
+		log := NewLogger(&out, LogOptions{})
+		log.Info("message", key, exact)
+		if !strings.Contains(out.String(), `"`+exact+`"`) {
+			t.Errorf("%s: a value of just the limit is not whole", key)
+		}
+		out.Reset()
+		log.Info("message", key, errors.New(exact+"y"))
+		if !strings.Contains(out.String(), `"`+exact+`…"`) {
+			t.Errorf("%s: a value beyond the limit is not cut there: %s", key, out.String())
+		}
 	}
 }
 

@@ -130,7 +130,7 @@ func asked(req *bigtablepb.ReadRowsRequest, rows []dataset.Row) (out []dataset.R
 const maxTestRowBytes = 1 << 20
 
 // newLyingWorld is the service over the real client over the lying server.
-func newLyingWorld(t *testing.T, opts Options) (*world, *lyingServer) {
+func newLyingWorld(t *testing.T, opts Options, maxRowBytes int) (*world, *lyingServer) {
 	t.Helper()
 	w := newWorld(t, indexedYAML, opts)
 	w.addOrders(12)
@@ -146,7 +146,7 @@ func newLyingWorld(t *testing.T, opts Options) (*world, *lyingServer) {
 	go func() { _ = g.Serve(pipe) }()
 	t.Cleanup(g.Stop)
 	client, err := store.Open(t.Context(), store.Options{
-		Project: "p", Instance: "i", Pool: 1, MaxRowBytes: maxTestRowBytes,
+		Project: "p", Instance: "i", Pool: 1, MaxRowBytes: maxRowBytes,
 		Client: []option.ClientOption{
 			option.WithEndpoint("passthrough:///lying"), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),

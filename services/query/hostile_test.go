@@ -363,7 +363,7 @@ func testLies(t *testing.T, table string) {
 	w, server := newLyingWorld(t, Options{
 		GetTimeout: 100 * time.Millisecond, ListTimeout: 150 * time.Millisecond, ExportTimeout: 50 * time.Millisecond, CountTimeout: 50 * time.Millisecond,
 		StatsTTL: time.Millisecond, MaxScannedRows: 5000, MaxCountedRows: 5000, Aggregate: AggregateOptions{AggregateTimeout: 75 * time.Millisecond, MaxAggregateRows: 5000},
-	})
+	}, maxTestRowBytes)
 	var log safeBuffer
 	logger := telemetry.NewLogger(&log, telemetry.LogOptions{Format: "json"})
 	w.service.deps.Log = logger
@@ -447,11 +447,24 @@ func (w *world) askLiar(t *testing.T, method, target, body string) (status int, 
 	return rec.Code, answer, false
 }
 
+// TestStoreThatSendsAHugeMessage: a message beyond 64 MiB is not read, however large rows may be.
+func TestStoreThatSendsAHugeMessage(t *testing.T) {
+	w, server := newLyingWorld(t, Options{}, 256<<20)
+	server.lie.Store(&lie{table: "orders", tell: func(c *telling) error {
+		k := cellOf(c.rows[5].Key, dataset.Family, "status", time.UnixMilli(1), make([]byte, 65<<20))
+		k.RowStatus = commit()
+		return c.send(k)
+	}})
+	if status, body, _ := w.askLiar(t, "GET", "/rows/5", ""); status < 500 || !bytes.Contains(body, []byte(`"code"`)) {
+		t.Errorf("%d with %d bytes", status, len(body))
+	}
+}
+
 // TestCursorsEndThoughTheStoreLies follows cursors: a server that sends the same rows again and again
 // must not keep a client walking for ever.
 func TestCursorsEndThoughTheStoreLies(t *testing.T) {
 	t.Parallel()
-	w, server := newLyingWorld(t, Options{GetTimeout: 250 * time.Millisecond, ListTimeout: 250 * time.Millisecond})
+	w, server := newLyingWorld(t, Options{GetTimeout: 250 * time.Millisecond, ListTimeout: 250 * time.Millisecond}, maxTestRowBytes)
 	for _, table := range []string{"orders", "orders-by_status"} {
 		for _, l := range lies(w) {
 			if !strings.Contains(l.name, "row") || l.name == "new rows for ever" { // Those have no end, honestly.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/services/query/openapi"
 )
 
 // ordersYAML adds to the declaration of the other tests a dataset with indexes, some of whose fields
@@ -66,7 +67,7 @@ func goodValues(kind dataset.Type) []string {
 // hostileFilter compares a field with a value, or with many; now and then with a wrong one.
 func hostileFilter(rng *rand.Rand, ds *dataset.Dataset) string {
 	f := pick(rng, ds.Fields)
-	ops := append(Operators(f.Type), "")
+	ops := append(openapi.Operators(f.Type), "")
 	if rng.IntN(8) == 0 {
 		ops = []string{"eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix", "exists", "like", "IN", "eq]["}
 	}

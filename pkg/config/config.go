@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -88,6 +89,9 @@ func Resolve(flags *pflag.FlagSet, getenv func(string) (string, bool), file File
 	for _, e := range file.Entries {
 		entries[strings.ToLower(e.Key)] = e
 		values[e.Key] = e.Value
+		if list, ok := e.Value.([]any); ok {
+			values[e.Key] = slices.Clone(list) // viper writes to the lists that it is given.
+		}
 	}
 	if err := v.MergeConfigMap(values); err != nil {
 		return nil, fmt.Errorf("read settings of %s: %w", file.Origin, err)

@@ -121,7 +121,7 @@ func decodeBatch(body []byte, req *batchRequest) *web.Problem {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(req)
-	if err == nil && dec.Decode(new(json.RawMessage)) != io.EOF { //nolint:errorlint // It is EOF itself or something is wrong.
+	if err == nil && dec.Decode(new(json.RawMessage)) != io.EOF {
 		err = errors.New("something follows the object")
 	}
 	switch {

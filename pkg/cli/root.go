@@ -2,10 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
 )
 
@@ -55,7 +57,7 @@ func usageErrors(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
-				return fail(exitUsage, "usage: "+cmd.UseLine(), err)
+				return fail(exitUsage, usageHint(cmd, args), err)
 			}
 			return nil
 		}
@@ -63,6 +65,21 @@ func usageErrors(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		usageErrors(sub)
 	}
+}
+
+// usageHint says how a command is used: one that only has others below it, by their names.
+func usageHint(cmd *cobra.Command, args []string) string {
+	if !cmd.HasAvailableSubCommands() || len(args) == 0 {
+		return "usage: " + cmd.UseLine()
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		names = append(names, sub.Name())
+	}
+	if near := dataset.Nearest(args[0], names); near != "" {
+		return fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near)
+	}
+	return cmd.CommandPath() + " has " + strings.Join(names, ", ")
 }
 
 func addGlobalFlags(root *cobra.Command, g *globalOptions) {

@@ -83,11 +83,13 @@ type stream struct {
 	begun   bool
 	out     io.Writer
 	z       web.Compressor // nil = not compressed
+	waiting bool           // rows that the client may not have yet: here, in the compressor or on the connection
 	flushed time.Time
 }
 
 func (st *stream) add(row dataset.Row) (bool, error) {
 	var err error
+	st.waiting = true
 	if st.l.format == formatNDJSON {
 		st.body, err = st.enc.AppendJSON(st.body, row)
 		st.body = append(st.body, '\n')
@@ -102,10 +104,10 @@ func (st *stream) add(row dataset.Row) (bool, error) {
 
 // tick sends what has waited for a while, so that a slow search shows its first rows.
 func (st *stream) tick(now time.Time) error {
-	if len(st.body) == 0 || now.Sub(st.flushed) < exportFlushEvery {
+	if !st.waiting || now.Sub(st.flushed) < exportFlushEvery {
 		return nil
 	}
-	st.flushed = now
+	st.waiting, st.flushed = false, now
 	if err := st.send(); err != nil {
 		return err
 	}

@@ -34,6 +34,33 @@ func TestHeadOfAnExportReadsNothing(t *testing.T) {
 	}
 }
 
+// Rows that left the buffer with the last chunk do not wait in the compressor for the next match of a
+// slow search.
+func TestSlowExportsShowTheirRows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testYAML, Options{})
+	ep := w.service.endpoints["tags"]
+	rec := httptest.NewRecorder()
+	st := &stream{
+		s: w.service, l: listing{ep: ep, format: formatNDJSON}, w: rec, control: http.NewResponseController(rec), coding: "gzip",
+		enc: ep.ds.NewEncoder(nil), flushed: w.now,
+	}
+	tag, err := ep.ds.Decode([]byte(`{"name":"a","note":"`+strings.Repeat("x", exportChunkBytes)+`"}`), w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := st.add(tag.Row(w.now)); !taken || err != nil || len(st.body) != 0 {
+		t.Fatalf("%v, %v, %d bytes left", taken, err, len(st.body))
+	}
+	if err := st.tick(w.now.Add(exportFlushEvery)); err != nil || !rec.Flushed {
+		t.Errorf("after a second: %v, sent %v", err, rec.Flushed)
+	}
+	rec.Flushed = false
+	if err := st.tick(w.now.Add(2 * exportFlushEvery)); err != nil || rec.Flushed {
+		t.Errorf("with nothing new: %v, sent %v", err, rec.Flushed)
+	}
+}
+
 // A page with a count has changed when the count has.
 func TestPageTagsCoverTheCount(t *testing.T) {
 	t.Parallel()

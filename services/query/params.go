@@ -180,14 +180,19 @@ func (ep *endpoint) parseListQuery(ps []param, at time.Time, maxFilters int) (q 
 	if len(q.filters) > maxFilters {
 		return q, invalid(q.filters[maxFilters].parameter, fmt.Sprintf("the query has %d filters, at most %d are possible", len(q.filters), maxFilters), "Leave some out.")
 	}
-	for i, f := range q.filters {
-		for _, g := range q.filters[:i] {
+	return q, onceEqual(q.filters)
+}
+
+// onceEqual refuses a field that is compared for equality twice: field=a and field[eq]=b.
+func onceEqual(filters []filter) *web.Problem {
+	for i, f := range filters {
+		for _, g := range filters[:i] {
 			if f.op == opEq && g.op == opEq && f.field == g.field {
-				return q, invalid(f.parameter, "the field is compared for equality twice", "Give it once.")
+				return invalid(f.parameter, "the field is compared for equality twice", "Give it once.")
 			}
 		}
 	}
-	return q, nil
+	return nil
 }
 
 // parseChoice is true when the value is the first of the choices.

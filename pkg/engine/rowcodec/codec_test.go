@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
@@ -11,6 +12,7 @@ import (
 	standard "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/latamctl/latamctl/pkg/engine/rowcodec"
@@ -98,6 +100,28 @@ func TestAgreesWithProtobuf(t *testing.T) {
 		got := &bigtablepb.ReadRowsResponse{LastScannedRowKey: []byte("of the response before")}
 		if err := ours.Unmarshal(ourBytes, got); err != nil || !proto.Equal(got, want) {
 			t.Fatalf("%v is read as\n%v, %v", want, got, err)
+		}
+	}
+}
+
+// The codec writes the fields that it knows and no others: one that a new version of Google's messages
+// adds has to be looked at before the library is upgraded.
+func TestKnowsEveryField(t *testing.T) {
+	t.Parallel()
+	for _, m := range []struct {
+		message protoreflect.ProtoMessage
+		fields  string
+	}{
+		{&bigtablepb.ReadRowsResponse{}, "chunks last_scanned_row_key request_stats"},
+		{&chunk{}, "row_key family_name qualifier timestamp_micros labels value value_size reset_row commit_row"},
+	} {
+		var names []string
+		fields := m.message.ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			names = append(names, string(fields.Get(i).Name()))
+		}
+		if got := strings.Join(names, " "); got != m.fields {
+			t.Errorf("%T has the fields\n%s, the codec knows\n%s", m.message, got, m.fields)
 		}
 	}
 }

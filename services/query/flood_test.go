@@ -87,42 +87,52 @@ func TestSlowClientsDoNotDisturb(t *testing.T) {
 		w.add("tags", fmt.Sprintf(`{"name":"n%02d","note":"%s"}`, i, strings.Repeat("x", 200_000)))
 	}
 	server := w.listener(opts)
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	honest := func(lasting time.Duration) (*outcomes, time.Duration) {
+		out := openLoop(t.Context(), client, "http://"+server.Addr()+"/v1/datasets/flights/rows?origin=SCL", 50, lasting)
+		slices.Sort(out.statuses[200])
+		client.CloseIdleConnections()
+		return out, out.statuses[200][len(out.statuses[200])*99/100]
+	}
+	_, calm := honest(500 * time.Millisecond)
 	before := runtime.NumGoroutine()
 	every := min(5*time.Second, timeouts.ReadHeaderTimeout/4)
 	lives := map[string][]time.Duration{}
 	var mu sync.Mutex
 	var slow sync.WaitGroup
-	attack := func(kind string, many int, run func(net.Conn) time.Duration) {
+	attack := func(kind string, many int, run func(conn net.Conn, begin time.Time) time.Duration) {
 		for range many {
-			conn := dial(t, server.Addr())
+			conn, begin := dial(t, server.Addr()), time.Now()
+			if kind == "reader" {
+				// One after the other: it is their slowness that is tested, not the making of their pages.
+				beginReading(t, conn)
+			}
 			slow.Go(func() {
-				lived := run(conn)
+				lived := run(conn, begin)
 				mu.Lock()
 				defer mu.Unlock()
 				lives[kind] = append(lives[kind], lived)
 			})
 		}
 	}
-	attack("headers", n, func(c net.Conn) time.Duration { return drip(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", every) })
-	attack("body", n*2/5, func(c net.Conn) time.Duration {
+	attack("headers", n, func(c net.Conn, _ time.Time) time.Duration {
+		return drip(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", every)
+	})
+	attack("body", n*2/5, func(c net.Conn, _ time.Time) time.Duration {
 		return drip(c, "POST /v1/datasets/flights/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", every)
 	})
 	attack("reader", n/10, readSlowly)
 
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
-	good := openLoop(t.Context(), client, "http://"+server.Addr()+"/v1/datasets/flights/rows?origin=SCL", 50, timeouts.ReadTimeout+time.Second)
+	good, p99 := honest(timeouts.ReadTimeout + time.Second)
 	slow.Wait()
-	client.CloseIdleConnections()
 
-	slices.Sort(good.statuses[200])
-	p99 := good.statuses[200][len(good.statuses[200])*99/100]
-	t.Logf("%d good calls, p99 %s; slow connections lived at most: headers %s, body %s, reader %s",
-		len(good.statuses[200]), p99, slices.Max(lives["headers"]), slices.Max(lives["body"]), slices.Max(lives["reader"]))
+	t.Logf("%d good calls, p99 %s, before the attack %s; slow connections lived at most: headers %s, body %s, reader %s",
+		len(good.statuses[200]), p99, calm, slices.Max(lives["headers"]), slices.Max(lives["body"]), slices.Max(lives["reader"]))
 	if len(good.bad) > 0 || len(good.statuses[503]) > 0 {
 		t.Errorf("%d good calls were refused, %d failed: %.300q", len(good.statuses[503]), len(good.bad), good.bad)
 	}
-	if full && p99 > 100*time.Millisecond {
-		t.Errorf("the p99 of good calls is %s", p99)
+	if full && p99 > max(100*time.Millisecond, 5*calm) {
+		t.Errorf("the p99 of good calls is %s, it was %s before the attack", p99, calm)
 	}
 	const slack = 2 * time.Second
 	for kind, limit := range map[string]time.Duration{"headers": timeouts.ReadHeaderTimeout, "body": timeouts.ReadTimeout, "reader": timeouts.WriteTimeout + timeouts.ReadHeaderTimeout} {
@@ -133,11 +143,20 @@ func TestSlowClientsDoNotDisturb(t *testing.T) {
 	await(t, "goroutines back", func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
-// readSlowly asks for a page of 6 MB and reads ten bytes a second of it, until the server gives up.
-func readSlowly(conn net.Conn) time.Duration {
-	begin := time.Now()
+// beginReading asks for a page of 6 MB, more than the kernel keeps for a connection, and reads its first byte.
+func beginReading(t *testing.T, conn net.Conn) {
+	t.Helper()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	_, _ = io.WriteString(conn, "GET /v1/datasets/tags/rows?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := io.WriteString(conn, "GET /v1/datasets/tags/rows?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readSlowly reads ten bytes a second until the server gives up.
+func readSlowly(conn net.Conn, begin time.Time) time.Duration {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	b := make([]byte, 1)

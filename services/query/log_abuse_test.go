@@ -105,7 +105,7 @@ func (c *canaries) hostileHeaders(rng *rand.Rand, r *http.Request) {
 		prefix := pick(rng, []string{"/", "/v1/datasets/", "/v1/datasets/orders/rows/"})
 		r.URL.Path, r.URL.RawPath = prefix+pick(rng, injections), ""
 	}
-	if rng.IntN(20) == 0 {
+	if rng.IntN(100) == 0 {
 		r.URL.Path = "/v1/datasets/orders/rows/" + strings.Repeat("é\n", 1<<19) // 1.5 MiB, had it come through the listener
 	}
 	r.Host = pick(rng, append(injections, "example.com"))

@@ -16,25 +16,6 @@ import (
 	"github.com/latamctl/latamctl/pkg/web"
 )
 
-func TestRoutesAreTheWholePublicSurface(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, testYAML, Options{})
-	want := []string{
-		"GET /", "GET /healthz", "GET /v1/datasets", "GET /v1/datasets/{dataset}",
-		"GET /v1/datasets/{dataset}/rows", "GET /v1/datasets/{dataset}/rows/{id}", "POST /v1/datasets/{dataset}/rows/batch-get",
-		"GET /v1/datasets/{dataset}/aggregate", "GET /v1/datasets/{dataset}/stats", "GET /v1/datasets/{dataset}/tail", "POST /v1/datasets/{dataset}/records",
-		"GET /openapi.json", "GET /docs", "GET /v1/datasets/{dataset}/schema",
-	}
-	if d := cmp.Diff(want, w.service.Routes()); d != "" {
-		t.Error(d)
-	}
-	for _, path := range []string{"/metrics", "/debug/pprof", "/debug/pprof/", "/readyz", "/livez", "/v1", "/v1/", "/v1/datasets/", "/favicon.ico"} {
-		if p := problemOf(t, w.do("GET", path, "")); p.Code != web.NotFound {
-			t.Errorf("%s: %s", path, p.Code)
-		}
-	}
-}
-
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testYAML, Options{})

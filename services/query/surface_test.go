@@ -49,7 +49,7 @@ func TestRoutes(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("the routes changed (-want +got):\n%s", d)
 	}
-	for _, path := range []string{"/metrics", "/debug/pprof", "/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/readyz", "/livez", "/data", "/config", "/v1", "/v1/", "/docs/", "/favicon.ico", "/robots.txt", "/.env", "/.git/config"} {
+	for _, path := range []string{"/metrics", "/debug/pprof", "/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/readyz", "/livez", "/data", "/config", "/v1", "/v1/", "/v1/datasets/", "/docs/", "/favicon.ico", "/robots.txt", "/.env", "/.git/config"} {
 		if rec := w.ask(http.MethodGet, path, "", "Authorization", "Bearer lo_owner"); rec.Code != http.StatusNotFound {
 			t.Errorf("%s is served on the public listener: %d", path, rec.Code)
 		}

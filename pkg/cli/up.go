@@ -205,7 +205,7 @@ func (a *app) announce(s runningStack, o upOptions) {
 	}
 	fmt.Fprintf(a.proc.Out, `latamctl is up with %s.
 
-  API       %s
+  API       %s   (%s/docs shows it)
   Admin     %s
   Pub/Sub   %s   (PUBSUB_EMULATOR_HOST, project %s)
   Bigtable  %s   (BIGTABLE_EMULATOR_HOST, instance %s)
@@ -216,7 +216,7 @@ Next:
   latamctl verify
 
 %sCtrl-C stops it.
-`, a.declarationName(), s.API, s.Admin, s.Pubsub, s.Project, s.Bigtable, s.Instance, first, header, s.API, first, keys)
+`, a.declarationName(), s.API, s.API, s.Admin, s.Pubsub, s.Project, s.Bigtable, s.Instance, first, header, s.API, first, keys)
 }
 
 // keysFlags are the flags by which a keys command finds the file of this stack.

@@ -80,7 +80,7 @@ var codeTable = [...]CodeInfo{
 	{InvalidRecord, http.StatusBadRequest, "Records break the declaration",
 		"At least one record was refused by the dataset's declaration, so none was published. errors lists the first 20 with line, field and reason."},
 	{ScanRefused, http.StatusBadRequest, "Query would scan the whole dataset",
-		"The filters do not begin with the dataset's key, so every row would be read. Add the leading key field, or scan=allow to accept the cost."},
+		"No filter compares the first field of the key or of an index, so every row would be read. Add one that does (metadata.usable lists them), declare an index, or accept the cost with scan=allow."},
 	{CursorMismatch, http.StatusBadRequest, "The cursor does not belong to this query",
 		"A cursor continues one query of one dataset in one direction and cannot be changed. Repeat the same parameters, or start again without a cursor."},
 	{CursorExpired, http.StatusBadRequest, "The cursor is too old",

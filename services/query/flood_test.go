@@ -76,7 +76,7 @@ func drip(conn net.Conn, head string, every time.Duration) time.Duration {
 func TestSlowClientsDoNotDisturb(t *testing.T) {
 	n := abuseSize(t, slowConnsVar, 60)
 	full := n >= 500 // then with the limits of production
-	opts := web.Options{ReadHeaderTimeout: 500 * time.Millisecond, ReadTimeout: 700 * time.Millisecond, WriteTimeout: 900 * time.Millisecond}
+	opts := web.Options{ReadHeaderTimeout: 500 * time.Millisecond, ReadTimeout: time.Second, WriteTimeout: 1200 * time.Millisecond}
 	if full {
 		opts = web.Options{}
 	}
@@ -139,6 +139,9 @@ func TestSlowClientsDoNotDisturb(t *testing.T) {
 		if longest := slices.Max(lives[kind]); longest > limit+slack {
 			t.Errorf("a slow %s lived %s, the limit is %s", kind, longest, limit)
 		}
+	}
+	if first := slices.Min(lives["headers"]); first > timeouts.ReadTimeout {
+		t.Errorf("no connection with slow headers was closed before %s, their own limit is %s", first, timeouts.ReadHeaderTimeout)
 	}
 	await(t, "goroutines back", func() bool { return runtime.NumGoroutine() <= before+5 })
 }

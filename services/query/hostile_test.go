@@ -329,24 +329,6 @@ func checkCSV(body []byte) error {
 	return err
 }
 
-// safeBuffer is a log that many write to.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // TestStoreThatLies: whatever Bigtable answers, the caller gets an honest page or an honest error, in
 // time, and nothing that the server sends can fill the memory.
 func TestStoreThatLies(t *testing.T) {

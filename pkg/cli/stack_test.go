@@ -30,6 +30,7 @@ type program struct {
 	stdout *lines
 	stderr output
 	done   chan error
+	ended  chan struct{} // closed at the end of the process
 }
 
 // output is what a program has printed so far; it may be read while the program runs.
@@ -86,17 +87,24 @@ func command(ctx context.Context, t *testing.T, dir string, env []string, args .
 // start starts a service; the test's end kills it if it still runs.
 func start(t *testing.T, dir string, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, stdout: &lines{out: make(chan string, 1000)}, done: make(chan error, 1)}
+	p := &program{t: t, stdout: &lines{out: make(chan string, 1000)}, done: make(chan error, 1), ended: make(chan struct{})}
 	p.cmd = command(context.WithoutCancel(t.Context()), t, dir, env, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.done <- p.cmd.Wait() }()
+	go func() {
+		p.done <- p.cmd.Wait()
+		close(p.ended)
+	}()
 	t.Cleanup(func() {
-		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill()
-			<-p.done
+		_ = p.cmd.Process.Kill() // It fails for one that has ended.
+		for ended := false; !ended; {
+			select {
+			case <-p.stdout.out: // Nobody reads the rest, which must not hold up the end.
+			case <-p.ended:
+				ended = true
+			}
 		}
 		if t.Failed() {
 			t.Logf("%v\n%s", args, tail(p.stderr.String()))

@@ -2,14 +2,16 @@ package cli_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -115,35 +117,78 @@ func TestServeDrainsWithoutAFailedRequest(t *testing.T) {
 	}
 }
 
-// TestExportEndsAtADrain starts an export that its client reads slowly, and stops the program.
+const notesDeclaration = `
+version: 1
+name: latam
+datasets:
+  notes:
+    fields:
+      number: {type: int64, required: true}
+      text:   {type: string}
+    key: [number]
+environments:
+  local: {engine: embedded}
+`
+
+// TestExportEndsAtADrain stops the program under an export whose client has stopped to read, with
+// far more rows than fit into what lies between them. Once it reads on, the export ends with a cursor.
 func TestExportEndsAtADrain(t *testing.T) {
 	t.Parallel()
-	p, stack := startUp(t, t.TempDir())
-	settled(t, stack.Admin, "ok", 2000)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(stack.API, "http://"))
+	const rows = 12_000
+	dir := t.TempDir()
+	writeFile(t, dir, "latam.yaml", notesDeclaration)
+	text := strings.Repeat("x", 2<<10)
+	var records strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&records, "{\"number\":%d,\"text\":%q}\n", i, text)
+	}
+	writeFile(t, dir, "notes.ndjson", records.String())
+	p, stack := startUp(t, dir)
+	run(t, dir, nil, "publish", "notes", "-f", "notes.ndjson")
+	settled(t, stack.Admin, "ok", rows)
+
+	addr := strings.TrimPrefix(stack.API, "http://")
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// With a small buffer at this end the server cannot write everything ahead.
-	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+	if _, err := io.WriteString(conn, "GET /v1/datasets/notes/rows?format=ndjson HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(conn, "GET /v1/datasets/flights/rows?format=ndjson HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	r := bufio.NewReaderSize(conn, 16)
-	if _, err := r.ReadString('\n'); err != nil {
+	defer resp.Body.Close()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	stopped := make(chan struct{})
-	go func() { p.terminate(); close(stopped) }()
-	rest, err := io.ReadAll(r)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatal(err)
+	eventually(t, 20*time.Second, func() (bool, string) {
+		other, err := net.Dial("tcp", addr)
+		if err != nil {
+			return true, ""
+		}
+		_ = other.Close()
+		return false, "new connections are accepted after the signal"
+	})
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("after %d bytes: %v", len(body), err)
 	}
-	<-stopped
-	if !strings.Contains(string(rest), `{"_end":true,`) {
-		t.Errorf("the export ended without its mark: …%s", tail(string(rest)))
+	lines := strings.Split(strings.TrimSpace(string(body)), "\n")
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, `{"_end":true,`) || !strings.Contains(last, `"next_cursor":"v1.`) {
+		t.Errorf("of %d rows %d came, and the export ended with %.200q, want a cursor to go on with", rows, len(lines)-1, last)
+	}
+	if err := <-p.done; err != nil {
+		t.Errorf("after SIGTERM: %v\n%s", err, tail(p.stderr.String()))
+	}
+	p.done <- nil
+}
+
+func writeFile(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

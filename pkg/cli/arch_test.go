@@ -14,6 +14,8 @@ const module = "github.com/latamctl/latamctl/"
 // levels gives each package its level: a package may import lower levels only. A package and its
 // own subpackages count as one.
 var levels = map[string]int{
+	"pkg/strictyaml": -1,
+
 	"examples":      0,
 	"pkg/dataset":   0,
 	"pkg/telemetry": 0,
@@ -45,7 +47,7 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/spf13/viper", "pkg/config", "pkg/config"},
 	{"github.com/spf13/cobra", "pkg/cli", "a function that pkg/cli calls"},
 	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},
-	{"github.com/goccy/go-yaml", "pkg/dataset", "pkg/dataset"},
+	{"github.com/goccy/go-yaml", "pkg/strictyaml", "pkg/strictyaml"},
 	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
 	{"github.com/go-jose/go-jose/v4", "pkg/web", "pkg/web/auth"},
 	{module + "pkg/testkit", "pkg/testkit", "it in tests only"},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/latamctl/latamctl/pkg/strictyaml"
 )
 
 const (
@@ -106,17 +108,17 @@ func checkTopic(topic string) string {
 
 // datasetPlaces says where the names of a dataset stand, for the checks across datasets.
 type datasetPlaces struct {
-	name    place
-	topic   place
-	indexes []place
+	name    strictyaml.Place
+	topic   strictyaml.Place
+	indexes []strictyaml.Place
 }
 
 // checkClashes refuses two datasets that would share a table or a topic.
 func (l *loader) checkClashes() {
 	tables, topics := map[string]string{}, map[string]string{}
-	claim := func(taken map[string]string, what, id, owner string, at place) {
+	claim := func(taken map[string]string, what, id, owner string, at strictyaml.Place) {
 		if before, ok := taken[id]; ok {
-			l.fault(at, "rename one of them", "the %s %s of %s is also that of %s", what, quoteCut(id), owner, before)
+			l.Fault(at, "rename one of them", "the %s %s of %s is also that of %s", what, quoteCut(id), owner, before)
 			return
 		}
 		taken[id] = owner

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/latamctl/latamctl/pkg/strictyaml"
 )
 
 func TestProblemsShowLineAndCaret(t *testing.T) {
@@ -78,7 +80,7 @@ func TestLoadHostile(t *testing.T) {
 		p := fmt.Sprintf("*a%d", i-1)
 		bomb += fmt.Sprintf("  a%d: &a%d {k: [%s]}\n", i, i, strings.Join([]string{p, p, p, p, p, p, p, p}, " , "))
 	}
-	inputs := []string{bomb, "a: &a [*a]", "a: &a {b: &b *a, c: *b}", "\x00", "\xef\xbb\xbfversion: 1", strings.Repeat("a", maxFileBytes+1), strings.Repeat("[", maxFileBytes), strings.Repeat("a:\n", maxFileBytes/3), strings.Repeat("a:\n", 16_000)}
+	inputs := []string{bomb, "a: &a [*a]", "a: &a {b: &b *a, c: *b}", "\x00", "\xef\xbb\xbfversion: 1", strings.Repeat("a", strictyaml.MaxFileBytes+1), strings.Repeat("[", strictyaml.MaxFileBytes), strings.Repeat("a:\n", strictyaml.MaxFileBytes/3), strings.Repeat("a:\n", 16_000)}
 	for _, s := range []string{"[", "{", "{a: ", "a: ", "a:\n", "- ", "-\n", "? ", "&a ", "!a ", "*a ", "&a\n", "!a\n", "\"", "'", "---\n", "#\n", "a\n",
 		"a: |\n", "\t", ",", "[],", "{},", "a: [", "%a\n", "|\n", ">\n ", "<<: ", "b, "} {
 		for _, n := range []int{60_000, 6_000} {

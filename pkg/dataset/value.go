@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/latamctl/latamctl/pkg/strictyaml"
 )
 
 // kind is the compact form of Type that a Value carries.
@@ -274,16 +276,7 @@ func appendFloat(dst []byte, f float64) []byte {
 }
 
 // maxQuoted is how much of a value a message shows.
-const maxQuoted = 64
+const maxQuoted = strictyaml.MaxQuoted
 
 // quoteCut quotes s for a message and cuts it to maxQuoted bytes.
-func quoteCut(s string) string {
-	if len(s) <= maxQuoted {
-		return strconv.Quote(s)
-	}
-	cut := maxQuoted
-	for cut > maxQuoted-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return strconv.Quote(s[:cut]) + "…"
-}
+func quoteCut(s string) string { return strictyaml.Quote(s) }

@@ -1,9 +1,10 @@
-package dataset
+package strictyaml
 
 import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -14,9 +15,11 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// What a declaration may have at most, so that reading it takes no time to speak of.
+// MaxFileBytes is the size of the largest file that is read.
+const MaxFileBytes = 1 << 20
+
+// What a file may have at most, so that reading it takes no time to speak of.
 const (
-	maxFileBytes   = 1 << 20
 	maxYAMLDepth   = 32
 	maxYAMLTokens  = 50_000
 	maxYAMLValues  = 100_000
@@ -24,46 +27,51 @@ const (
 	maxSyntaxBytes = 200
 )
 
-type place struct{ line, column int }
+// Place is where something stands, line and column from 1, the column in characters.
+type Place struct{ Line, Column int }
 
-// yamlNode is a YAML value with its place. Aliases share the node of their anchor.
-type yamlNode struct {
-	at      place
-	kind    yamlKind
-	value   any // of a scalar: string, int64, uint64, float64, bool or nil
-	items   []*yamlNode
-	entries []yamlEntry
-	size    int  // values in it, itself included
-	broken  bool // at fault and reported; there is nothing more to say about it
+// Node is a YAML value with its place. Aliases share the node of their anchor.
+type Node struct {
+	At      Place
+	Kind    Kind
+	Value   any // of a scalar: string, int64, uint64, float64, bool or nil
+	Items   []*Node
+	Entries []Entry
+	Broken  bool // at fault and reported; there is nothing more to say about it
+
+	size int // values in it, itself included
 }
 
-type yamlKind uint8
+// Kind is what a Node is.
+type Kind uint8
 
+// The kinds of nodes.
 const (
-	yamlScalar yamlKind = iota
-	yamlList
-	yamlMap
+	Scalar Kind = iota
+	List
+	Map
 )
 
-type yamlEntry struct {
-	key   string
-	at    place
-	value *yamlNode
+// Entry is one key of a map. Keys are unique in their map.
+type Entry struct {
+	Key   string
+	At    Place // of the key
+	Value *Node
 }
 
 // String describes the value for a message.
-func (n *yamlNode) String() string {
-	switch n.kind {
-	case yamlList:
+func (n *Node) String() string {
+	switch n.Kind {
+	case List:
 		return "a list"
-	case yamlMap:
+	case Map:
 		return "a map"
 	}
-	switch v := n.value.(type) {
+	switch v := n.Value.(type) {
 	case nil:
 		return "nothing"
 	case string:
-		return "the text " + quoteCut(v)
+		return "the text " + Quote(v)
 	case bool:
 		return strconv.FormatBool(v)
 	case float64:
@@ -73,47 +81,69 @@ func (n *yamlNode) String() string {
 	}
 }
 
-func (n *yamlNode) isNull() bool { return n.kind == yamlScalar && n.value == nil && !n.broken }
+// IsNull reports whether there is no value.
+func (n *Node) IsNull() bool { return n.Kind == Scalar && n.Value == nil && !n.Broken }
 
-// any returns the value as plain Go data.
-func (n *yamlNode) any() any {
-	switch n.kind {
-	case yamlList:
-		list := make([]any, len(n.items))
-		for i, item := range n.items {
-			list[i] = item.any()
+// Any returns the value as plain Go data.
+func (n *Node) Any() any {
+	switch n.Kind {
+	case List:
+		list := make([]any, len(n.Items))
+		for i, item := range n.Items {
+			list[i] = item.Any()
 		}
 		return list
-	case yamlMap:
-		m := make(map[string]any, len(n.entries))
-		for _, e := range n.entries {
-			m[e.key] = e.value.any()
+	case Map:
+		m := make(map[string]any, len(n.Entries))
+		for _, e := range n.Entries {
+			m[e.Key] = e.Value.Any()
 		}
 		return m
 	}
-	return n.value
+	return n.Value
 }
 
-// yamlReader turns a parsed file into yamlNodes and collects what is wrong with it.
-type yamlReader struct {
+// jsonNumber is a number as JSON writes it.
+var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
+// Reader reads one file and collects what is wrong with it. A caller that finds a fault reports it
+// with Fault and goes on, so that all of them can be mended at once.
+type Reader struct {
 	lines    []string
 	problems []Problem
-	anchors  map[string]*yamlNode
+	anchors  map[string]*Node
 	full     bool // maxYAMLValues was reached and reported
 }
 
-func (r *yamlReader) fault(at place, hint, format string, args ...any) {
-	p := Problem{Line: max(1, at.line), Column: max(1, at.column), Message: fmt.Sprintf(format, args...), Hint: hint}
+// Fault reports what is wrong at a place. hint says what to do about it and may be empty.
+func (r *Reader) Fault(at Place, hint, format string, args ...any) {
+	p := Problem{Line: max(1, at.Line), Column: max(1, at.Column), Message: fmt.Sprintf(format, args...), Hint: hint}
 	if p.Line <= len(r.lines) {
 		p.Source = r.lines[p.Line-1]
 	}
 	r.problems = append(r.problems, p)
 }
 
-// read returns the root of the file, nil when there is none.
-func (r *yamlReader) read(src []byte) *yamlNode {
-	if len(src) > maxFileBytes {
-		r.fault(place{}, "", "the file has %d bytes, at most %d are read", len(src), maxFileBytes)
+// Faults counts what was reported so far.
+func (r *Reader) Faults() int { return len(r.problems) }
+
+// Err returns a *Problems with what was reported, in the order of the file, and nil when all is well.
+// file is the path for messages.
+func (r *Reader) Err(file string) error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	p := &Problems{File: file, List: r.problems}
+	p.sort()
+	return p
+}
+
+// Read returns the root of the file, nil when there is none, which is reported. empty is the hint
+// for a file without a value. A Reader reads one file.
+func (r *Reader) Read(src []byte, empty string) *Node {
+	r.anchors = map[string]*Node{}
+	if len(src) > MaxFileBytes {
+		r.Fault(Place{}, "", "the file has %d bytes, at most %d are read", len(src), MaxFileBytes)
 		return nil
 	}
 	text := string(src)
@@ -125,7 +155,7 @@ func (r *yamlReader) read(src []byte) *yamlNode {
 	}
 	file, at, err := parseYAML(text)
 	if err != nil {
-		r.fault(at, "", "%s", err.Error())
+		r.Fault(at, "", "%s", err.Error())
 		return nil
 	}
 	var body ast.Node
@@ -135,18 +165,18 @@ func (r *yamlReader) read(src []byte) *yamlNode {
 		case body == nil:
 			body = doc.Body
 		default:
-			r.fault(placeOf(doc.Body), `remove the "---" and what follows`, "the file has more than one YAML document")
+			r.Fault(placeOf(doc.Body), `remove the "---" and what follows`, "the file has more than one YAML document")
 			return nil
 		}
 	}
 	if body == nil {
-		r.fault(place{}, "a declaration begins with \"version: 1\"", "the file is empty")
+		r.Fault(Place{}, empty, "the file is empty")
 		return nil
 	}
 	return r.node(body, 0)
 }
 
-func (r *yamlReader) faultUTF8() {
+func (r *Reader) faultUTF8() {
 	for i, line := range r.lines {
 		if utf8.ValidString(line) {
 			continue
@@ -159,16 +189,16 @@ func (r *yamlReader) faultUTF8() {
 			}
 			rest = rest[size:]
 		}
-		r.fault(place{i + 1, column}, "save the file as UTF-8", "the file is not valid UTF-8")
+		r.Fault(Place{i + 1, column}, "save the file as UTF-8", "the file is not valid UTF-8")
 		return
 	}
 }
 
 // parseYAML runs the YAML library, which is not trusted with hostile nesting.
-func parseYAML(text string) (file *ast.File, at place, err error) {
+func parseYAML(text string) (file *ast.File, at Place, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			file, at, err = nil, place{1, 1}, errors.New("the file is not valid YAML")
+			file, at, err = nil, Place{1, 1}, errors.New("the file is not valid YAML")
 		}
 	}()
 	tokens := lexer.Tokenize(text)
@@ -177,10 +207,10 @@ func parseYAML(text string) (file *ast.File, at place, err error) {
 	}
 	file, err = parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err == nil {
-		return file, place{}, nil
+		return file, Place{}, nil
 	}
 	message := err.Error()
-	at = place{1, 1}
+	at = Place{1, 1}
 	var syntax interface {
 		GetMessage() string
 		GetToken() *token.Token
@@ -188,7 +218,7 @@ func parseYAML(text string) (file *ast.File, at place, err error) {
 	if errors.As(err, &syntax) {
 		message = syntax.GetMessage()
 		if tk := syntax.GetToken(); tk != nil && tk.Position != nil {
-			at = place{tk.Position.Line, tk.Position.Column}
+			at = Place{tk.Position.Line, tk.Position.Column}
 		}
 	}
 	if len(message) > maxSyntaxBytes {
@@ -198,10 +228,10 @@ func parseYAML(text string) (file *ast.File, at place, err error) {
 }
 
 // checkTokens refuses what would cost the parser much: deep nesting and many tokens.
-func checkTokens(tokens token.Tokens) (place, error) {
+func checkTokens(tokens token.Tokens) (Place, error) {
 	var n nesting
 	for i, tk := range tokens {
-		at := place{tk.Position.Line, tk.Position.Column}
+		at := Place{tk.Position.Line, tk.Position.Column}
 		if i >= maxYAMLTokens {
 			return at, fmt.Errorf("the file is too large: at most %d YAML tokens are read", maxYAMLTokens)
 		}
@@ -212,7 +242,7 @@ func checkTokens(tokens token.Tokens) (place, error) {
 			return at, errors.New("too many anchors or tags stand before one value")
 		}
 	}
-	return place{}, nil
+	return Place{}, nil
 }
 
 // nesting follows how deeply the tokens of a file nest: in brackets, and in
@@ -255,7 +285,7 @@ func (n *nesting) add(tk *token.Token) int {
 	return n.flow + len(n.columns)
 }
 
-func placeOf(n ast.Node) place {
+func placeOf(n ast.Node) Place {
 	tk := n.GetToken()
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -266,27 +296,27 @@ func placeOf(n ast.Node) place {
 		tk = n.Key.GetToken()
 	}
 	if tk == nil || tk.Position == nil {
-		return place{1, 1}
+		return Place{1, 1}
 	}
-	return place{tk.Position.Line, tk.Position.Column}
+	return Place{tk.Position.Line, tk.Position.Column}
 }
 
-func (r *yamlReader) node(n ast.Node, depth int) *yamlNode {
+func (r *Reader) node(n ast.Node, depth int) *Node {
 	if n == nil || depth > 4*maxYAMLDepth {
-		return &yamlNode{at: place{1, 1}, size: 1}
+		return &Node{At: Place{1, 1}, size: 1}
 	}
-	out := &yamlNode{at: placeOf(n), size: 1}
+	out := &Node{At: placeOf(n), size: 1}
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		r.mapping(out, n.Values, depth)
 	case *ast.MappingValueNode:
 		r.mapping(out, []*ast.MappingValueNode{n}, depth)
 	case *ast.SequenceNode:
-		out.kind = yamlList
+		out.Kind = List
 		for _, v := range n.Values {
 			item := r.node(v, depth+1)
 			if r.grow(out, item) {
-				out.items = append(out.items, item)
+				out.Items = append(out.Items, item)
 			}
 		}
 	case *ast.AnchorNode:
@@ -296,10 +326,10 @@ func (r *yamlReader) node(n ast.Node, depth int) *yamlNode {
 		}
 		return value
 	case *ast.AliasNode:
-		return r.alias(n, out.at)
+		return r.alias(n, out.At)
 	case *ast.TagNode:
-		out.broken = true
-		r.fault(out.at, "remove it", "YAML tags such as %s are not supported", quoteCut(n.GetToken().Value))
+		out.Broken = true
+		r.Fault(out.At, "remove it", "YAML tags such as %s are not supported", Quote(n.GetToken().Value))
 	default:
 		r.scalar(out, n)
 	}
@@ -308,10 +338,10 @@ func (r *yamlReader) node(n ast.Node, depth int) *yamlNode {
 
 // grow counts item into its container. Aliases multiply, so the count is that
 // of the values with every alias written out.
-func (r *yamlReader) grow(n, item *yamlNode) bool {
+func (r *Reader) grow(n, item *Node) bool {
 	if r.full || n.size+item.size > maxYAMLValues {
 		if !r.full {
-			r.fault(n.at, "", "the file has too many values: at most %d are read, aliases written out", maxYAMLValues)
+			r.Fault(n.At, "", "the file has too many values: at most %d are read, aliases written out", maxYAMLValues)
 		}
 		r.full = true
 		return false
@@ -320,7 +350,7 @@ func (r *yamlReader) grow(n, item *yamlNode) bool {
 	return true
 }
 
-func (r *yamlReader) alias(n *ast.AliasNode, at place) *yamlNode {
+func (r *Reader) alias(n *ast.AliasNode, at Place) *Node {
 	name := ""
 	if n.Value != nil {
 		name = n.Value.GetToken().Value
@@ -328,67 +358,67 @@ func (r *yamlReader) alias(n *ast.AliasNode, at place) *yamlNode {
 	if target, ok := r.anchors[name]; ok {
 		return target
 	}
-	r.fault(at, "an anchor must stand before its aliases", "the alias *%s has no anchor &%s", name, name)
-	return &yamlNode{at: at, size: 1, broken: true}
+	r.Fault(at, "an anchor must stand before its aliases", "the alias *%s has no anchor &%s", name, name)
+	return &Node{At: at, size: 1, Broken: true}
 }
 
-func (r *yamlReader) mapping(out *yamlNode, values []*ast.MappingValueNode, depth int) {
-	out.kind = yamlMap
-	first := make(map[string]place, len(values))
+func (r *Reader) mapping(out *Node, values []*ast.MappingValueNode, depth int) {
+	out.Kind = Map
+	first := make(map[string]Place, len(values))
 	for _, v := range values {
 		at := placeOf(v.Key)
 		value := r.node(v.Value, depth+1)
 		switch v.Key.(type) {
 		case *ast.MergeKeyNode:
-			r.fault(at, "repeat the keys, or use an alias for the whole value", `the merge key "<<" is not supported`)
+			r.Fault(at, "repeat the keys, or use an alias for the whole value", `the merge key "<<" is not supported`)
 			continue
 		case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.InfinityNode, *ast.NanNode:
 		default:
-			r.fault(at, "", "a key must be a plain name")
+			r.Fault(at, "", "a key must be a plain name")
 			continue
 		}
 		key := v.Key.GetToken().Value
 		if before, ok := first[key]; ok {
-			r.fault(at, "", "duplicate key %s, which stands in line %d already", quoteCut(key), before.line)
+			r.Fault(at, "", "duplicate key %s, which stands in line %d already", Quote(key), before.Line)
 			continue
 		}
 		first[key] = at
 		if r.grow(out, value) {
-			out.entries = append(out.entries, yamlEntry{key: key, at: at, value: value})
+			out.Entries = append(out.Entries, Entry{Key: key, At: at, Value: value})
 		}
 	}
 }
 
-func (r *yamlReader) scalar(out *yamlNode, n ast.Node) {
+func (r *Reader) scalar(out *Node, n ast.Node) {
 	switch n := n.(type) {
 	case *ast.NullNode:
 	case *ast.StringNode:
-		out.value = n.Value
+		out.Value = n.Value
 		// The library takes a plain 1e3 for a text, YAML does not.
-		if n.Token.Type == token.StringType && isJSONNumber(n.Value) {
+		if n.Token.Type == token.StringType && jsonNumber.MatchString(n.Value) {
 			if f, err := strconv.ParseFloat(n.Value, 64); err == nil {
-				out.value = f
+				out.Value = f
 			}
 		}
 	case *ast.LiteralNode:
 		if n.Value != nil {
-			out.value = n.Value.Value
+			out.Value = n.Value.Value
 		}
 	case *ast.BoolNode:
-		out.value = n.Value
+		out.Value = n.Value
 	case *ast.IntegerNode:
-		out.value = n.Value
+		out.Value = n.Value
 		if u, ok := n.Value.(uint64); ok && u <= math.MaxInt64 {
-			out.value = int64(u)
+			out.Value = int64(u)
 		}
 	case *ast.FloatNode:
-		out.value = n.Value
+		out.Value = n.Value
 	case *ast.InfinityNode:
-		out.value = n.Value
+		out.Value = n.Value
 	case *ast.NanNode:
-		out.value = math.NaN()
+		out.Value = math.NaN()
 	default:
-		out.broken = true
-		r.fault(out.at, "", "this YAML is not supported here")
+		out.Broken = true
+		r.Fault(out.At, "", "this YAML is not supported here")
 	}
 }

@@ -1,4 +1,6 @@
-package dataset
+// Package strictyaml reads YAML files in which everything must be known: it keeps the place of each
+// value, reports every fault with file, line and column, and names what was probably meant.
+package strictyaml
 
 import (
 	"cmp"
@@ -15,9 +17,9 @@ const maxShownProblems = 50
 // maxShownLine is how many characters of a source line a message prints.
 const maxShownLine = 120
 
-// Problems are the faults of a declaration in the order of the file.
+// Problems are the faults of a file in its order.
 type Problems struct {
-	File string
+	File string // "" prints as latam.yaml
 	List []Problem
 }
 

@@ -237,7 +237,7 @@ func (l *RunLock) renew(ctx context.Context) error {
 			return fmt.Errorf("%w: environment %s: now %v", ErrLockLost, l.states.environment, holderName(holder))
 		}
 	}
-	if l.opts.Now().Sub(l.holder.Heartbeat) > l.opts.Stale-l.opts.Heartbeat {
+	if l.opts.Now().Sub(l.holder.Heartbeat) >= l.opts.Stale-l.opts.Heartbeat {
 		return fmt.Errorf("%w: environment %s: no heartbeat since %s: %w", ErrLockLost, l.states.environment, l.holder.Heartbeat.Format(time.RFC3339), err)
 	}
 	return nil

@@ -199,8 +199,10 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, id string) {
 	u.data = append(u.data, piece...)
 	if strings.HasSuffix(r.Header.Get("Content-Range"), "/*") {
 		w.Header().Set("Range", fmt.Sprintf("bytes=0-%d", len(u.data)-1))
-		w.Header().Set("X-Http-Status-Code-Override", "308")
-		w.WriteHeader(http.StatusPermanentRedirect)
+		w.Header().Set("X-Http-Status-Code-Override", "308") // Google's clients ask for a 200 in its place.
+		if r.Header.Get("X-Guploader-No-308") != "yes" {
+			w.WriteHeader(http.StatusPermanentRedirect)
+		}
 		return
 	}
 	s.commit(w, s.buckets[u.bucket], u.bucket, u.query, u.attributes, u.data)

@@ -208,6 +208,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(answer.Code)
 	if fault.CutBody {
 		_, _ = w.Write(body[:len(body)/2])
+		_ = http.NewResponseController(w).Flush() // Else the client sees no answer at all, and asks again by itself.
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(body)

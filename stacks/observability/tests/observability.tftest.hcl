@@ -1,0 +1,85 @@
+mock_provider "google-beta" {}
+
+mock_provider "helm" {}
+
+variables {
+  project                   = "latam-prod"
+  region                    = "us-central1"
+  name                      = "latam"
+  environment               = "prod"
+  labels                    = { app = "latam", managed-by = "latamctl" }
+  cluster                   = "latam"
+  cluster_endpoint          = "gke-0123.us-central1.gke.goog"
+  cluster_ca                = ""
+  datadog_site              = "datadoghq.eu"
+  datadog_secret            = "datadog-keys"
+  datadog_integration_email = "ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com"
+}
+
+run "the_key_is_only_named" {
+  command = plan
+
+  assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).datadog.apiKeyExistingSecret == "datadog-keys" && !can(yamldecode(helm_release.datadog.values[0]).datadog.apiKey)
+    error_message = "The Agent must take its key from the secret; a key in values is a key in the state."
+  }
+  assert {
+    condition     = !helm_release.datadog.wait
+    error_message = "The secret comes after this stack, so nothing may wait for the Agent."
+  }
+}
+
+run "applications_can_send" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for protocol, port in { grpc = "4317", http = "4318" } : alltrue([
+        yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].enabled,
+        yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].useHostPort,
+        endswith(yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].endpoint, ":${port}"),
+      ])
+    ])
+    error_message = "OTLP must be open on both ports of the node."
+  }
+  assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).datadog.site == "datadoghq.eu" && contains(yamldecode(helm_release.datadog.values[0]).datadog.tags, "env:prod")
+    error_message = "What arrives must go to the right site under the environment's name."
+  }
+}
+
+run "datadog_takes_our_account" {
+  command = plan
+
+  assert {
+    condition     = google_service_account_iam_member.datadog[0].role == "roles/iam.serviceAccountTokenCreator" && google_service_account_iam_member.datadog[0].member == "serviceAccount:ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com"
+    error_message = "Datadog's own account must be able to take ours."
+  }
+  assert {
+    condition     = alltrue([for role in keys(google_project_iam_member.datadog) : role == "roles/browser" || endswith(role, ".viewer")])
+    error_message = "The integration must only read: ${join(", ", keys(google_project_iam_member.datadog))}"
+  }
+}
+
+run "no_integration" {
+  command = plan
+
+  variables {
+    datadog_integration_email = ""
+  }
+
+  assert {
+    condition     = length(google_service_account.datadog) + length(google_project_iam_member.datadog) + length(google_service_account_iam_member.datadog) == 0 && output.integration_email == ""
+    error_message = "Without Datadog's account nobody may take ours."
+  }
+}
+
+run "no_cluster_yet" {
+  command = plan
+
+  variables {
+    cluster_endpoint = ""
+  }
+
+  expect_failures = [helm_release.datadog]
+}

@@ -19,6 +19,7 @@ type accessOptions struct {
 	keysFile      string
 	oidc          auth.OIDC
 	gateway       auth.Gateway
+	behindGateway bool // serve only
 	insecureBind  bool
 	allowedHosts  []string
 	noAuth        bool // up only
@@ -56,7 +57,7 @@ func keysPath(flag, dataDir string) string {
 
 // authOptions checks the flags before anything is started.
 func (a *app) authOptions(o accessOptions, dataDir string) (auth.Options, error) {
-	opts := auth.Options{Open: o.noAuth, KeysFile: keysPath(o.keysFile, dataDir), OIDC: o.oidc, Gateway: o.gateway}
+	opts := auth.Options{Open: o.noAuth, BehindGateway: o.behindGateway, KeysFile: keysPath(o.keysFile, dataDir), OIDC: o.oidc, Gateway: o.gateway}
 	if o.ownerRequired {
 		opts.OwnerToken = auth.NewOwnerToken()
 	}
@@ -97,7 +98,7 @@ func (a *app) checkHTTPAddress(addr string, o accessOptions) error {
 	if o.noAuth {
 		return failf(exitUsage, "listen on 127.0.0.1, or leave --no-auth out", "--http %s can be reached from other machines, and --no-auth answers everybody", addr)
 	}
-	if open := auth.Unguarded(a.decl.Datasets); len(open) > 0 && !o.insecureBind {
+	if open := auth.Unguarded(a.decl.Datasets); len(open) > 0 && !o.insecureBind && !o.behindGateway {
 		return failf(exitUsage,
 			"declare api: {auth: api_key} (or oidc, or gateway) for each, listen on 127.0.0.1, or say --insecure-bind if every machine that reaches it may read and write the data",
 			"--http %s can be reached from other machines, and nobody is asked for credentials for: %s", addr, strings.Join(open, ", "))
@@ -109,7 +110,7 @@ func (a *app) checkHTTPAddress(addr string, o accessOptions) error {
 // machine reaches it too, for whatever page it shows, so the names under which it is asked are checked.
 func (a *app) localHostsOnly(addr string, o accessOptions) bool {
 	local, err := loopbackAddress("--http", addr)
-	open := o.noAuth || len(auth.Unguarded(a.decl.Datasets)) > 0
+	open := o.noAuth || len(auth.Unguarded(a.decl.Datasets)) > 0 && !o.behindGateway
 	return err == nil && local && open && !o.insecureBind
 }
 

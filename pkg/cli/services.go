@@ -91,6 +91,7 @@ func serveCmd(a *app) *cobra.Command {
 	cmd.Flags().DurationVar(&o.cloud.hedgeAfter, "hedge-after", 0, "send the read of a row once more when it has no answer after this time;\nat most one in twenty requests is a second one (default never)")
 	cmd.Flags().StringVar(&o.cursorKey, "cursor-key", "", "secret that seals cursors, the same for all replicas, 16 characters or more; set it as LATAM_CURSOR_KEY\n(default a new one for each start)")
 	addAccessFlags(cmd, &o.access)
+	cmd.Flags().BoolVar(&o.access.behindGateway, "behind-gateway", false, "answer the API Gateway only: every dataset asks for its token, whatever it declares;\nkeys, tokens and quotas of the callers are the gateway's to check")
 	addCloudFlags(cmd, &o.cloud)
 	addWarehouseFlags(cmd, &o.warehouse)
 	return cmd

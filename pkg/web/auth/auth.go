@@ -105,7 +105,7 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Access, error) 
 		if n := ds.API.QuotaPerMinute; n > 0 {
 			a.quotas[ds.Name] = newQuotas(n, opts.MaxCallers)
 		}
-		if err := a.prepare(ModeOf(ds)); err != nil {
+		if err := a.prepare(opts.mode(ds)); err != nil {
 			return nil, err
 		}
 	}
@@ -165,12 +165,12 @@ func (a *Access) newVerifier(discover func(context.Context, *fetcher) (string, e
 // or 503 when the keys to check a token with cannot be had. It sets the headers that go with it.
 func (a *Access) Admit(h http.Header, r *http.Request, ds *dataset.Dataset) (Caller, *web.Problem) {
 	q := a.quotas[ds.Name]
-	mode := ModeOf(ds)
+	mode := a.opts.mode(ds)
 	if q == nil && (a.opts.Open || mode == ModeNone) {
 		return Caller{}, nil
 	}
 	caller, err := a.authenticate(r, ds, mode)
-	if err == nil && (q == nil || caller.Kind == KindOwner) {
+	if err == nil && (q == nil || !a.counted(caller)) {
 		return caller, nil
 	}
 	if err != nil {
@@ -187,6 +187,12 @@ func (a *Access) Admit(h http.Header, r *http.Request, ds *dataset.Dataset) (Cal
 		return Caller{}, p
 	}
 	return caller, nil
+}
+
+// counted tells whether a caller uses a quota. Behind the gateway all callers that it does not name
+// look like one; it has counted them.
+func (a *Access) counted(c Caller) bool {
+	return c.Kind != KindOwner && (c.Kind != KindGateway || !a.opts.BehindGateway)
 }
 
 // authenticate finds out who the caller is; the error is a reason.

@@ -9,12 +9,16 @@ import (
 
 // MissingError says that a dataset's mode needs a setting that is not set.
 type MissingError struct {
+	// Dataset and Mode are who needs it; both are empty when BehindGateway does.
 	Dataset, Mode string
 	// Setting is the key of the setting, such as oidc_issuer.
 	Setting string
 }
 
 func (e *MissingError) Error() string {
+	if e.Mode == "" {
+		return fmt.Sprintf("every dataset is behind the gateway, and %s is not set", e.Setting)
+	}
 	return fmt.Sprintf("dataset %s asks for auth: %s, and %s is not set", e.Dataset, e.Mode, e.Setting)
 }
 
@@ -24,7 +28,7 @@ func (o Options) Check(datasets []*dataset.Dataset) error {
 		return nil
 	}
 	for _, ds := range datasets {
-		mode := ModeOf(ds)
+		mode := o.mode(ds)
 		missing := ""
 		switch {
 		case mode == ModeAPIKey && o.KeysFile == "":
@@ -39,10 +43,21 @@ func (o Options) Check(datasets []*dataset.Dataset) error {
 			missing = "gateway_email"
 		}
 		if missing != "" {
+			if o.BehindGateway {
+				return &MissingError{Setting: missing}
+			}
 			return &MissingError{Dataset: ds.Name, Mode: mode, Setting: missing}
 		}
 	}
 	return nil
+}
+
+// mode is what a dataset asks of its callers here.
+func (o Options) mode(ds *dataset.Dataset) string {
+	if o.BehindGateway {
+		return ModeGateway
+	}
+	return ModeOf(ds)
 }
 
 // Unguarded returns the names of the datasets that ask nobody for credentials.

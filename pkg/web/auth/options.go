@@ -18,11 +18,14 @@ const GoogleJWKSURL = "https://www.googleapis.com/oauth2/v3/certs"
 type Options struct {
 	// Open lets everybody in, whatever the datasets declare.
 	Open bool
+	// BehindGateway asks for the gateway's token on every dataset, whatever it declares: callers were
+	// checked by the gateway, and nobody gets past it.
+	BehindGateway bool
 	// OwnerToken is accepted on every dataset and knows no quota; empty is none.
 	OwnerToken telemetry.Secret
 	// KeysFile holds the API keys.
 	KeysFile string
-	// OIDC and Gateway are needed when a dataset has that mode.
+	// OIDC and Gateway are needed when a dataset has that mode, Gateway with BehindGateway too.
 	OIDC    OIDC
 	Gateway Gateway
 

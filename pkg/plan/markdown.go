@@ -25,7 +25,7 @@ const (
 // mentions: they are in fenced blocks that no line of theirs can end, or escaped.
 func Markdown(w io.Writer, title string, p *Plan) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n%s\n", escape(cut(clean(title), lineBytes)), escape(cut(p.Summary(), lineBytes)))
+	fmt.Fprintf(&b, "### %s\n\n%s\n", escape(cut(Clean(title), lineBytes)), escape(cut(p.Summary(), lineBytes)))
 	fence(&b, "Failed", failureLines(p), failureBytes)
 	fence(&b, "Deleted and replaced", lossLines(p), lossBytes)
 	b.WriteString("\n| stack | grade | + | ~ | -/+ | - | outputs | |\n|---|---|--:|--:|--:|--:|--:|---|\n")
@@ -98,7 +98,7 @@ func fence(b *strings.Builder, title string, lines []string, most int) {
 	}
 	b.WriteString("\n```diff\n")
 	for i, line := range lines {
-		lines[i] = cutBytes(clean(line), lineBytes)
+		lines[i] = cutBytes(Clean(line), lineBytes)
 	}
 	for _, line := range fit(lines, most, "! … %d lines left out, latamctl plan --detail shows them …") {
 		b.WriteString(line + "\n")
@@ -120,7 +120,7 @@ func tableLines(p *Plan) []string {
 
 const cellRunes = 120
 
-func cell(text string) string { return escape(cut(clean(text), cellRunes)) }
+func cell(text string) string { return escape(cut(Clean(text), cellRunes)) }
 
 // details folds each section's changes away, as long as there is room.
 func details(b *strings.Builder, p *Plan) {

@@ -71,7 +71,7 @@ func (t *textPlan) linef(format string, args ...any) { fmt.Fprintf(&t.b, format+
 func (t *textPlan) failures() {
 	for i := range t.p.Sections {
 		if s := &t.p.Sections[i]; s.Error != "" {
-			t.linef("%s %s", t.o.Paint(Losing, clean(s.Name)+" could not be planned:"), cleanLines(s.Error, "  "))
+			t.linef("%s %s", t.o.Paint(Losing, Clean(s.Name)+" could not be planned:"), cleanLines(s.Error, "  "))
 		}
 	}
 }
@@ -97,16 +97,16 @@ func (t *textPlan) losses() {
 
 // change is one object with what forces its replacement, and with its attributes when they are asked for.
 func (t *textPlan) change(prefix string, c Change) {
-	line := t.o.Paint(c.Action.colour(), c.Action.symbol()+" "+clean(prefix+c.Address))
+	line := t.o.Paint(c.Action.colour(), c.Action.symbol()+" "+Clean(prefix+c.Address))
 	if c.Protected && c.Action.loses() {
 		line += "  " + t.o.Paint(Losing, "protected")
 	}
 	if c.Reason != "" {
-		line += "  " + t.o.Paint(Faint, "("+clean(c.Reason)+")")
+		line += "  " + t.o.Paint(Faint, "("+Clean(c.Reason)+")")
 	}
 	t.linef("%s", line)
 	if c.Action == Replace && len(c.Forces) > 0 {
-		t.linef("      forced by %s", clean(strings.Join(c.Forces, ", ")))
+		t.linef("      forced by %s", Clean(strings.Join(c.Forces, ", ")))
 	}
 	if t.o.Detail {
 		t.attributes(c)
@@ -115,7 +115,7 @@ func (t *textPlan) change(prefix string, c Change) {
 
 func (t *textPlan) attributes(c Change) {
 	for _, a := range c.Attributes {
-		t.linef("      %s: %s", clean(a.Path), a.difference())
+		t.linef("      %s: %s", Clean(a.Path), a.difference())
 	}
 }
 
@@ -130,10 +130,10 @@ func (t *textPlan) details() {
 			}
 		}
 		for _, name := range s.Outputs {
-			t.linef("  ~ output %s", clean(s.Name+"/"+name))
+			t.linef("  ~ output %s", Clean(s.Name+"/"+name))
 		}
 		for _, c := range sorted(s.Drift) {
-			t.linef("%s", t.o.Paint(Caring, "  ! "+clean(s.Name+"/"+c.Address)+"  changed outside"))
+			t.linef("%s", t.o.Paint(Caring, "  ! "+Clean(s.Name+"/"+c.Address)+"  changed outside"))
 			t.attributes(c)
 		}
 		if t.b.Len() > before {
@@ -146,7 +146,7 @@ func (t *textPlan) details() {
 func (t *textPlan) table() {
 	name := len("STACK")
 	for i := range t.p.Sections {
-		name = max(name, utf8.RuneCountInString(clean(t.p.Sections[i].Name)))
+		name = max(name, utf8.RuneCountInString(Clean(t.p.Sections[i].Name)))
 	}
 	const rest = len("  provisional     +     ~   -/+     -  outputs    time")
 	name = min(name, max(t.o.Width-rest, minName))
@@ -156,20 +156,20 @@ func (t *textPlan) table() {
 	t.linef("%s", t.o.Paint(Faint, row("STACK", "GRADE", "+", "~", "-/+", "-", "OUTPUTS", "TIME")))
 	for i := range t.p.Sections {
 		s := &t.p.Sections[i]
-		label := cut(clean(s.Name), name)
+		label := cut(Clean(s.Name), name)
 		if !s.Pending() && (s.Failed() || s.Note != "" || len(s.Drift) > 0) {
 			remark, colour := s.remark()
-			t.linef("%-*s  %s", name, label, t.o.Paint(colour, cut(clean(remark), t.o.Width-name-2)))
+			t.linef("%-*s  %s", name, label, t.o.Paint(colour, cut(Clean(remark), t.o.Width-name-2)))
 			continue
 		}
 		c := s.Counts()
-		line := row(label, cut(clean(string(s.Grade)), gradeColumns), number(c.Create+c.Import), number(c.Update), number(c.Replace), number(c.Delete+c.Forget), number(len(s.Outputs)), seconds(s.Took))
+		line := row(label, cut(Clean(string(s.Grade)), gradeColumns), number(c.Create+c.Import), number(c.Update), number(c.Replace), number(c.Delete+c.Forget), number(len(s.Outputs)), seconds(s.Took))
 		if c.Replace+c.Delete > 0 {
 			line = t.o.Paint(Losing, line)
 		}
 		t.linef("%s", line)
 		if remark, colour := s.remark(); remark != "" {
-			t.linef("%-*s  %s", name, "", t.o.Paint(colour, cut(clean(remark), t.o.Width-name-2)))
+			t.linef("%-*s  %s", name, "", t.o.Paint(colour, cut(Clean(remark), t.o.Width-name-2)))
 		}
 	}
 }
@@ -219,7 +219,7 @@ func (p *Plan) Summary() string {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
 		}
 	}
-	env := clean(p.Environment)
+	env := Clean(p.Environment)
 	switch {
 	case len(parts) > 0:
 		return fmt.Sprintf("Environment %s: %s.", env, strings.Join(parts, ", "))
@@ -246,7 +246,7 @@ func value(text string) string {
 	if text == "" {
 		return "(none)"
 	}
-	return cut(clean(text), valueRunes)
+	return cut(Clean(text), valueRunes)
 }
 
 func (a Action) symbol() string {
@@ -309,8 +309,8 @@ func seconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
 }
 
-// clean keeps text from moving a terminal's cursor or breaking a line: names come from outside.
-func clean(text string) string {
+// Clean keeps text from moving a terminal's cursor or breaking a line: names come from outside.
+func Clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
 			return ' '
@@ -319,11 +319,11 @@ func clean(text string) string {
 	}, strings.ToValidUTF8(text, "?"))
 }
 
-// cleanLines is clean for text of several lines, each but the first indented.
+// cleanLines is Clean for text of several lines, each but the first indented.
 func cleanLines(text, indent string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {
-		lines[i] = strings.TrimRight(clean(line), " ")
+		lines[i] = strings.TrimRight(Clean(line), " ")
 	}
 	return strings.Join(lines, "\n"+indent)
 }

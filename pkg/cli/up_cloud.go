@@ -94,9 +94,7 @@ func (s *session) approveApply(ctx context.Context, p *plan.Plan, o applyOptions
 func (s *session) preview(p *plan.Plan, allow []string) error {
 	a := s.a
 	if !a.global.quiet || a.interactive() && !a.global.yes {
-		if err := plan.Text(a.proc.Err, p, plan.TextOptions{Paint: a.planPaint(a.proc.ErrTerminal)}); err != nil {
-			return fmt.Errorf("show the plan: %w", err)
-		}
+		_ = plan.Text(&patient{w: a.proc.Err}, p, plan.TextOptions{Paint: a.planPaint(a.proc.ErrTerminal)}) // Who reads it may be gone.
 	}
 	guard := plan.Guard{Allow: allow}
 	if err := guard.Check(p); err != nil {

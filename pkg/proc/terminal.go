@@ -3,6 +3,7 @@ package proc
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -48,3 +49,19 @@ func (p *Process) openFor(path string, flag int, mode os.FileMode) (io.WriteClos
 	}
 	return os.OpenFile(path, flag|os.O_CREATE|os.O_WRONLY, mode)
 }
+
+// FS is a folder and what is below it, for reading. The error says that there is no such folder.
+func (p *Process) FS(dir string) (fs.FS, error) {
+	path := p.Path(dir)
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is not a folder", path)
+	}
+	return os.DirFS(path), nil
+}
+
+// Executable is the path of this program, for starting it again.
+func (p *Process) Executable() (string, error) { return os.Executable() }

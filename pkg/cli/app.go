@@ -38,6 +38,10 @@ type app struct {
 	proc   *proc.Process
 	root   *cobra.Command
 	global globalOptions
+	// interrupts are the requests to stop; nil in tests that send none.
+	interrupts *proc.Interrupts
+	// newDriver opens what drives the stacks of an environment.
+	newDriver driverMaker
 
 	// What load fills in.
 	decl     *dataset.Declaration
@@ -53,8 +57,14 @@ type globalOptions struct {
 }
 
 // Main runs the program and returns its exit code. It is the only place that prints an error.
-func Main(p *proc.Process) (code int) {
-	a := &app{proc: p, global: globalOptions{output: outputTable}}
+func Main(p *proc.Process) int { return mainWith(p, nil) }
+
+// mainWith is Main with another driver of stacks, for tests.
+func mainWith(p *proc.Process, maker driverMaker) (code int) {
+	a := &app{proc: p, global: globalOptions{output: outputTable}, newDriver: maker}
+	if maker == nil {
+		a.newDriver = a.openDriver
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "error: internal error: %v\nhint: run again with -v and report what it prints\n", r)
@@ -64,8 +74,9 @@ func Main(p *proc.Process) (code int) {
 			code = exitFailed
 		}
 	}()
-	ctx, stop := p.NotifyStop(context.Background(), exitInterrupted)
+	ctx, interrupts, stop := p.NotifyInterrupts(context.Background(), exitInterrupted)
 	defer stop()
+	a.interrupts = interrupts
 	a.root = newRoot(a)
 	a.root.SetArgs(p.Args)
 	a.root.SetIn(p.In)
@@ -224,7 +235,7 @@ func (a *app) declarationName() string {
 // settingKeys are the keys an environment may hold: every command's settings, so that one
 // environment serves them all.
 func (a *app) settingKeys() []string {
-	keys := []string{"region"} // Provisioning reads it; no command of one machine does.
+	var keys []string
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {

@@ -19,6 +19,7 @@ const (
 	exitOK          = 0   // done
 	exitFailed      = 1   // failed
 	exitUsage       = 2   // the command line is wrong
+	exitPending     = 3   // changes are pending, or drift was found
 	exitDenied      = 4   // not authenticated or not allowed
 	exitInvalid     = 5   // the declaration or a setting is invalid
 	exitVerify      = 6   // verification failed
@@ -52,11 +53,14 @@ func exitCode(ctx context.Context, err error) int {
 	var f *fault
 	var problems *dataset.Problems
 	var setting *config.ValueError
+	var status endsWith
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &f):
 		return f.code
+	case errors.As(err, &status):
+		return int(status)
 	case errors.Is(context.Cause(ctx), proc.ErrInterrupted):
 		return exitInterrupted
 	case errors.As(err, &problems), errors.As(err, &setting):
@@ -76,7 +80,8 @@ func exitCode(ctx context.Context, err error) int {
 // report prints an error once, for a person or as one JSON document, and returns its exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	code := exitCode(ctx, err)
-	if err == nil {
+	var status endsWith
+	if err == nil || errors.As(err, &status) {
 		return code
 	}
 	var f *fault
@@ -102,10 +107,11 @@ func (a *app) report(ctx context.Context, err error) int {
 
 // The colours, as SGR codes.
 const (
-	red   = "31"
-	green = "32"
-	cyan  = "36"
-	gray  = "90"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+	gray   = "90"
 )
 
 // paint colours text for a terminal whose owner has not said otherwise.

@@ -17,9 +17,15 @@ import (
 // real program.
 const asProgram = "LATAMCTL_TEST_AS_PROGRAM"
 
+// asFake makes it latamctl with a scripted driver of stacks.
+const asFake = "LATAMCTL_TEST_FAKE_DRIVER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(cli.Main(proc.OS()))
+	}
+	if os.Getenv(asFake) != "" {
+		os.Exit(cli.MainWithFakeDriver(proc.OS()))
 	}
 	testscript.Main(m, map[string]func(){
 		"latamctl": func() { os.Exit(cli.Main(proc.OS())) },

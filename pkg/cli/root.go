@@ -15,6 +15,7 @@ const (
 	groupRun   = "run"
 	groupData  = "data"
 	groupCheck = "check"
+	groupCloud = "cloud"
 )
 
 // newRoot is the table of contents of the program.
@@ -37,12 +38,14 @@ brings both with it; in production it uses Google Cloud's.`,
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
+		&cobra.Group{ID: groupCloud, Title: "Google Cloud:"},
 		&cobra.Group{ID: groupData, Title: "Data:"},
 		&cobra.Group{ID: groupCheck, Title: "Check:"},
 	)
 	addGlobalFlags(root, &a.global)
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
+		planCmd(a), downCmd(a), driftCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		openapiCmd(a), explainCmd(a),

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/latamctl/latamctl/examples"
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -33,19 +34,29 @@ const defaultDataDir = ".latam"
 
 func upCmd(a *app) *cobra.Command {
 	var o upOptions
+	var cloud applyOptions
 	cmd := &cobra.Command{
 		Use: "up", GroupID: groupRun,
-		Short: "Run the whole system on this machine, in the foreground",
+		Short: "Run the whole system on this machine, or bring an environment to what is declared",
 		Long: `up starts Pub/Sub, Bigtable, ingest and the HTTP API in this process. Google's clients
 reach the first two through PUBSUB_EMULATOR_HOST and BIGTABLE_EMULATOR_HOST. Without a
 latam.yaml it runs the built-in example with its sample of real flights. Ctrl-C drains
-and ends it.`,
+and ends it.
+
+For an environment on Google Cloud (engine: gcp) it plans all stacks, asks once and applies
+those plans in order. A stack that fails blocks only what needs it. Ctrl-C lets applies finish;
+up --resume goes on.`,
 		Example: `  latamctl up
   latamctl up --http 127.0.0.1:0 -o json    # a free port, one JSON line when ready
-  latamctl up --engine memory --no-sample   # nothing kept, nothing loaded`,
+  latamctl up --engine memory --no-sample   # nothing kept, nothing loaded
+  latamctl up --env prod                    # plan, one question, apply
+  latamctl up --env prod --plan plan.d      # exactly the plan that was read
+  latamctl up --env prod --resume`,
 		Args: cobra.NoArgs,
-		RunE: a.run(longRunning, func(ctx context.Context, _ []string) error { return a.runUp(ctx, o) }),
 	}
+	cmd.RunE = a.run(longRunning, func(ctx context.Context, _ []string) error {
+		return a.upEither(ctx, cmd.Flags(), o, cloud)
+	})
 	f := cmd.Flags()
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API; port 0 picks a free one, here and below")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of probes and metrics")
@@ -58,7 +69,27 @@ and ends it.`,
 	addAccessFlags(cmd, &o.access)
 	addIngestFlags(cmd, &o.ingest)
 	config.MarkInvocation(f, "reset", "no-auth")
+	f.VisitAll(func(flag *pflag.Flag) { annotate(flag, localOnly) })
+	addApplyFlags(cmd, &cloud)
 	return cmd
+}
+
+// upEither is up on this machine or in the cloud, as the environment says.
+func (a *app) upEither(ctx context.Context, flags *pflag.FlagSet, o upOptions, cloud applyOptions) error {
+	inCloud, err := a.inCloud()
+	switch {
+	case err != nil:
+		return err
+	case inCloud:
+		if err := a.onlySide(flags, localOnly, "environment "+a.global.env+" runs on Google Cloud"); err != nil {
+			return err
+		}
+		return a.runApply(ctx, cloud)
+	}
+	if err := a.onlySide(flags, cloudOnly, "environment "+a.global.env+" runs on this machine"); err != nil {
+		return err
+	}
+	return a.runUp(ctx, o)
 }
 
 // runUp starts everything in the order of its dependencies and runs it until the context ends.
@@ -156,8 +187,7 @@ func (a *app) upEngine(o upOptions) (engine.Options, error) {
 	case engine.Emulator:
 		return a.serviceEngine(true, true)
 	case engine.GCP:
-		return engine.Options{}, failf(exitUsage, "latamctl ingest and latamctl serve are the services to run there",
-			"environment %s runs on Google Cloud: up runs the system on this machine only", a.global.env)
+		return engine.Options{}, failf(exitUsage, "latamctl up --env NAME drives it", "engine gcp is not of this machine")
 	}
 	return engine.Options{Kind: kind, Dir: a.proc.Path(o.dataDir), PubsubAddr: o.pubsub, BigtableAddr: o.bigtable}, nil
 }

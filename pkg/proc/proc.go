@@ -9,10 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -115,26 +112,6 @@ var ErrInterrupted = errors.New("interrupted")
 // NotifyStop returns a context that SIGINT or SIGTERM ends with ErrInterrupted as its cause. A second signal
 // exits at once: the first asked for a drain, the second says that waiting is over.
 func (p *Process) NotifyStop(ctx context.Context, exitCode int) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-			cancel(ErrInterrupted)
-		case <-done:
-			return
-		}
-		select {
-		case <-signals:
-			p.Exit(exitCode)
-		case <-done:
-		}
-	}()
-	return ctx, sync.OnceFunc(func() {
-		signal.Stop(signals)
-		close(done)
-		cancel(nil)
-	})
+	ctx, _, stop := p.NotifyInterrupts(ctx, exitCode)
+	return ctx, stop
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/latamctl/latamctl/examples"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/stack"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
 
@@ -35,6 +36,19 @@ func example(t testing.TB) *contract.Environment {
 	return &contract.Environment{
 		Name: "prod", Declaration: declaration(t, string(examples.Declaration)), Settings: s,
 		GatewayDocument: "openapi: 3.0.4\n", StateBucket: "my-project-latam-tfstate",
+	}
+}
+
+var _ stack.Inputs = (*contract.Environment)(nil)
+
+func TestStateLocation(t *testing.T) {
+	t.Parallel()
+	e := example(t)
+	for setting, want := range map[string]string{"": "gs://my-project-latam-tfstate", "gs://ours": "gs://ours", "./state": "./state"} {
+		e.Settings.State = setting
+		if got := e.StateLocation(); got != want {
+			t.Errorf("%q: %s, want %s", setting, got, want)
+		}
 	}
 }
 
@@ -154,6 +168,11 @@ func TestNames(t *testing.T) {
 	e := example(t)
 	e.StateBucket = strings.Repeat("b", 64)
 	if err := e.Validate(); err == nil || !strings.Contains(err.Error(), "has 64 characters, at most 63") {
+		t.Errorf("got %v", err)
+	}
+	e = example(t)
+	e.Settings.APIConsumers = []string{strings.Repeat("c", 51)}
+	if err := e.Validate(); err == nil || !strings.Contains(err.Error(), "setting api_consumers: ccc") || !strings.Contains(err.Error(), "has 51 characters, at most 50 are allowed beside the name latam") {
 		t.Errorf("got %v", err)
 	}
 	e = example(t)

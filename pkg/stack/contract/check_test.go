@@ -3,9 +3,11 @@ package contract_test
 import (
 	"errors"
 	"io/fs"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 	"github.com/latamctl/latamctl/pkg/strictyaml"
@@ -86,6 +88,37 @@ func TestCheckWithoutFiles(t *testing.T) {
 	files := topicFiles()
 	files["big.tf"] = strings.Repeat("# 3456789\n", 110_000)
 	if err := contract.Check(load(t, folder("it", files), nil)); err == nil || !strings.Contains(err.Error(), "stacks/it/big.tf:1:1: the file has 1100000 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCheckHostile gives the parser what makes it recurse. None of it may end the program, or take long.
+func TestCheckHostile(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"(", "[", "{", "list(", "\"${", "{a=", "[for a in ", "-", "!", "- ", "a ? ", "a ? b : ", "object({a=", "a.", "a[", "\"%{if a}",
+		"<<A\n${", "f(a,", "%{", "{for a in b: ", "a {\n", "a {", "a {}\n", "a = [\n", "a + ", "a == ", "(!", "a[0]", "\"x\" "} {
+		hostile := strings.Repeat(part, 100_000/len(part))
+		for _, before := range []string{"locals {\n a = ", ""} {
+			files := topicFiles()
+			files["x.tf"] = before + hostile
+			start := time.Now()
+			err := contract.Check(load(t, folder("it", files), nil))
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("%q took %v", part, took)
+			}
+			var problems *strictyaml.Problems
+			if err != nil && (!errors.As(err, &problems) || len(err.Error()) > 100_000) {
+				t.Errorf("%q gives %.200v", part, err)
+			}
+		}
+		_, err := contract.Load(contracts(map[string]string{"it": "description: x\noutputs: {a: {type: " + strconv.Quote(strings.Repeat(part, 4000/len(part))) + ", description: x}}\n"}), nil)
+		if err == nil {
+			t.Errorf("%q is a type", part)
+		}
+	}
+	files := topicFiles()
+	files["x.tf"] = "locals {\n  a = " + strings.Repeat("[", 201) + "\n"
+	if err := contract.Check(load(t, folder("it", files), nil)); err == nil || !strings.Contains(err.Error(), "stacks/it/x.tf:2:206: the values are nested too deeply: at most 200 levels are read") {
 		t.Errorf("got %v", err)
 	}
 }

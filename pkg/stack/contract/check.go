@@ -103,6 +103,11 @@ func (m *module) file(name string, src []byte) {
 		m.fault(hcl.Range{Filename: name}, "", "the file has %d bytes, at most %d are read", len(src), strictyaml.MaxFileBytes)
 		return
 	}
+	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos) // The parser reports the same faults.
+	if at, err := tooDeep(tokens); err != nil {
+		m.fault(at, "", "%v", err)
+		return
+	}
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	for _, d := range diags {
 		at := hcl.Range{Filename: name}

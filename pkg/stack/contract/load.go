@@ -295,11 +295,13 @@ func (r *reading) outputs(n *strictyaml.Node) {
 
 // link checks what the contract says about others and takes the types of outputs.
 func (r *reading) link(all map[string]*reading, names []string) {
-	for _, need := range r.stack.Needs {
+	// What is at fault is left out, so that the order of the others can be found.
+	r.stack.Needs = slices.DeleteFunc(r.stack.Needs, func(need string) bool {
 		if all[need] == nil {
 			r.unknown(&strictyaml.Node{At: r.needsAt[need]}, need, "there is no stack", names)
 		}
-	}
+		return all[need] == nil || need == r.stack.Name
+	})
 	for i := range r.stack.Inputs {
 		in := &r.stack.Inputs[i]
 		stack, output := in.Source()

@@ -60,6 +60,14 @@ func (e *Environment) Email(account string) string {
 	return account + "@" + e.Settings.Project + ".iam.gserviceaccount.com"
 }
 
+// StateLocation is where the environment's states are: gs:// and a bucket, or a folder.
+func (e *Environment) StateLocation() string {
+	if e.Settings.State == "" {
+		return "gs://" + e.Names().StateBucket
+	}
+	return e.Settings.State
+}
+
 // What Google Cloud asks of names, in characters.
 const (
 	minInstance = 6
@@ -68,7 +76,7 @@ const (
 	maxAccount  = 30
 	maxBucket   = 63
 	maxPubsub   = 255
-	maxLabel    = 63
+	maxLabel    = 63 // also of an API key's name
 )
 
 // checkNames returns an error for each name that Google Cloud would refuse.
@@ -94,6 +102,12 @@ func (e *Environment) checkNames() error {
 	}
 	for _, zone := range e.Settings.BigtableZones {
 		check("Bigtable cluster", e.Declaration.Name+"-"+zoneSuffix(zone), 6, maxCluster)
+	}
+	// A key is named <name>-<consumer>-<6 characters>, which has to fit maxLabel.
+	for _, consumer := range e.Settings.APIConsumers {
+		if most := maxLabel - len("--123456") - len(e.Declaration.Name); len(consumer) > most {
+			faults = append(faults, &SettingError{Key: "api_consumers", Message: fmt.Sprintf("%s has %d characters, at most %d are allowed beside the name %s", consumer, len(consumer), most, e.Declaration.Name)})
+		}
 	}
 	return errors.Join(append(faults, e.checkDatasets()...)...)
 }

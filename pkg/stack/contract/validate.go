@@ -17,6 +17,7 @@ import (
 var (
 	projectID      = regexp.MustCompile(`^[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
 	regionName     = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+	zoneName       = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+-[a-z]$`)
 	locationName   = regexp.MustCompile(`^([A-Z]{2}|[a-z]+-[a-z]+[0-9]+)$`)
 	bucketURL      = regexp.MustCompile(`^gs://[a-z0-9][a-z0-9_.-]{1,61}[a-z0-9]$`)
 	repositoryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$`)
@@ -167,8 +168,16 @@ func (s Settings) checkData(c *checker) {
 	if len(s.BigtableZones) == 0 || len(s.BigtableZones) > 8 {
 		c.fault("bigtable_zones", "expected 1 to 8 zones, got %d", len(s.BigtableZones))
 	}
-	zone := regexp.MustCompile("^" + regexp.QuoteMeta(s.Region) + "-[a-z]$")
-	c.distinct("bigtable_zones", s.BigtableZones, zone, fmt.Sprintf("a zone of the region %s, such as %s-b", s.Region, s.Region))
+	zone := "a zone such as us-central1-b"
+	if regionName.MatchString(s.Region) {
+		zone = fmt.Sprintf("a zone of the region %s, such as %s-b", s.Region, s.Region)
+	}
+	c.distinct("bigtable_zones", s.BigtableZones, zoneName, zone)
+	for _, z := range s.BigtableZones {
+		if zoneName.MatchString(z) && z[:len(z)-2] != s.Region {
+			c.fault("bigtable_zones", "expected %s, got %q", zone, z)
+		}
+	}
 	c.within("bigtable_min_nodes", s.BigtableMinNodes, 1, 1000)
 	c.within("bigtable_max_nodes", s.BigtableMaxNodes, 1, 1000)
 	switch {

@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -359,6 +360,13 @@ func TestEnsure(t *testing.T) {
 	if _, project, _ := s.Bucket("fresh"); project != "my-project" {
 		t.Errorf("it is in project %q", project)
 	}
+	config, _, _ := s.Bucket("fresh")
+	got, err := json.Marshal([]any{config["lifecycle"], config["iamConfiguration"], config["versioning"], config["softDeletePolicy"], config["labels"]})
+	const made = `[{"rule":[{"action":{"type":"Delete"},"condition":{"isLive":false,"numNewerVersions":20}},{"action":{"type":"AbortIncompleteMultipartUpload"},"condition":{"age":1}}]},` +
+		`{"publicAccessPrevention":"enforced","uniformBucketLevelAccess":{"enabled":true}},{"enabled":true},{"retentionDurationSeconds":"604800"},{"app":"latam"}]`
+	if err != nil || string(got) != made {
+		t.Errorf("the bucket is made as\n%s, %v, want\n%s", got, err, made)
+	}
 	if found, err := b.Inspect(t.Context(), want); err != nil || len(found) != 0 {
 		t.Errorf("a new bucket differs: %v, %v", found, err)
 	}
@@ -415,20 +423,20 @@ func TestFolderIsPrivate(t *testing.T) {
 	t.Parallel()
 	p := environment(t, nil)
 	b := open(t, "states", bucket.Options{Proc: p})
-	if _, err := b.Write(t.Context(), "k", nil, ""); !errors.Is(err, bucket.ErrNoBucket) {
-		t.Errorf("write without the folder: %v", err)
+	if err := b.Delete(t.Context(), "k", bucket.Any); err != nil || p.Exists("states") {
+		t.Errorf("delete without the folder: %v", err)
 	}
 	if _, err := b.List(t.Context(), ""); !errors.Is(err, bucket.ErrNoBucket) {
 		t.Errorf("list without the folder: %v", err)
 	}
-	if _, err := b.Ensure(t.Context(), bucket.Settings{}); err != nil {
+	if _, err := b.Write(t.Context(), "k", nil, ""); err != nil {
 		t.Fatal(err)
+	}
+	if created, err := b.Ensure(t.Context(), bucket.Settings{}); err != nil || created {
+		t.Errorf("make the folder that the write made: %v, %v", created, err)
 	}
 	if found, err := b.Inspect(t.Context(), bucket.Settings{}); err != nil || len(found) != 0 {
 		t.Errorf("a new folder differs: %v, %v", found, err)
-	}
-	if _, err := b.Write(t.Context(), "k", nil, ""); err != nil {
-		t.Fatal(err)
 	}
 	if mode, err := p.Mode("states/k"); err != nil || mode != 0o600 {
 		t.Errorf("the mode of an object is %o, %v", mode, err)

@@ -260,6 +260,20 @@ func TestFaults(t *testing.T) {
 			}
 			return b.Delete(ctx, "key", version)
 		}, nil, ""},
+		{"delete whose answer is lost, then somebody's new object", nil, func(ctx context.Context, s *gcstest.Server, b bucket.Bucket) error {
+			_, version, err := b.Read(ctx, "key")
+			if err != nil {
+				return err
+			}
+			s.Inject(gcstest.Fault{Method: "DELETE", CommitThenDrop: true, Times: 1, Then: func() { s.Put("states", "key", []byte("theirs")) }})
+			if err := b.Delete(ctx, "key", version); err != nil {
+				return err
+			}
+			if data, _, ok := s.Object("states", "key"); !ok || string(data) != "theirs" {
+				return fmt.Errorf("the new object is now %q", data)
+			}
+			return nil
+		}, nil, ""},
 		{"list after a 500", []gcstest.Fault{{Path: object, Status: 500, Times: 1}}, func(ctx context.Context, _ *gcstest.Server, b bucket.Bucket) error {
 			_, err := b.List(ctx, "")
 			return err

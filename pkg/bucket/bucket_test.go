@@ -511,9 +511,10 @@ func TestCredentials(t *testing.T) {
 		{"impersonation", map[string]string{"GOOGLE_CREDENTIALS": `{"type":"external_account","service_account_impersonation_url":"https://iam/v1/projects/-/serviceAccounts/x@y:generateAccessToken"}`}, bucket.Identity{Source: "GOOGLE_CREDENTIALS", Kind: "external_account", Account: "x@y"}, ""},
 		{"no file", map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": "/none"}, bucket.Identity{}, "GOOGLE_APPLICATION_CREDENTIALS"},
 		{"not JSON", map[string]string{"GOOGLE_CREDENTIALS": `{canary-secret`}, bucket.Identity{}, "it is not JSON with a type"},
+		{"in another's place", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "canary-secret", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT": "plan@p.iam.gserviceaccount.com"}, bucket.Identity{Source: "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT with GOOGLE_OAUTH_ACCESS_TOKEN", Kind: "impersonated service account", Account: "plan@p.iam.gserviceaccount.com"}, ""},
 		{"none", nil, bucket.Identity{Source: "metadata server", Kind: "attached service account"}, ""},
 	} {
-		_, id, err := bucket.Credentials(environment(t, tt.env))
+		_, id, err := bucket.Credentials(t.Context(), environment(t, tt.env))
 		if tt.err == "" && (err != nil || id != tt.want) || tt.err != "" && (!errors.Is(err, bucket.ErrDenied) || !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: %+v, %v", tt.name, id, err)
 		}

@@ -70,7 +70,7 @@ const login = "run gcloud auth application-default login, or set GOOGLE_APPLICAT
 // the project, its APIs, the bucket of states, the locks. It changes nothing, and every check is bounded in time.
 func CheckCloud(ctx context.Context, o CloudOptions) []Finding {
 	o = o.Defaults()
-	client, credentials := checkCredentials(o)
+	client, credentials := checkCredentials(ctx, o)
 	findings := []Finding{credentials}
 	if credentials.Status != Fail {
 		findings = append(findings, o.checkProject(ctx, client), o.checkAPIs(ctx, client))
@@ -78,9 +78,9 @@ func CheckCloud(ctx context.Context, o CloudOptions) []Finding {
 	return append(findings, o.checkStates(ctx)...)
 }
 
-func checkCredentials(o CloudOptions) ([]option.ClientOption, Finding) {
+func checkCredentials(ctx context.Context, o CloudOptions) ([]option.ClientOption, Finding) {
 	f := Finding{Check: "credentials", Status: Pass}
-	client, id, err := bucket.Credentials(o.Proc)
+	client, id, err := bucket.Credentials(ctx, o.Proc)
 	switch {
 	case err != nil:
 		f.Status, f.Seen, f.Fix = Fail, err.Error(), login

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"cloud.google.com/go/auth"
 	"google.golang.org/api/googleapi"
@@ -105,6 +106,11 @@ func classify(doing string, err error) error {
 	}
 }
 
+// isPlain tells whether an answer is a sentence, not a page for a browser.
+func isPlain(body string) bool {
+	return len(body) < 1000 && !strings.ContainsFunc(body, func(r rune) bool { return r == '<' || r == '{' || r != '\n' && !unicode.IsPrint(r) })
+}
+
 // brief shortens an answer of the API to its message.
 func brief(err error) error {
 	var api *googleapi.Error
@@ -114,6 +120,8 @@ func brief(err error) error {
 			var answer struct{ Error struct{ Message string } }
 			if json.Unmarshal([]byte(api.Body), &answer) == nil {
 				message = answer.Error.Message
+			} else if isPlain(api.Body) {
+				message = strings.TrimSpace(api.Body)
 			}
 		}
 		if message == "" {

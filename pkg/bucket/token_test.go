@@ -56,3 +56,23 @@ func TestRefusedCredentials(t *testing.T) {
 		t.Errorf("the same credentials, taken: %v", err)
 	}
 }
+
+// TestAnswersThatAreNotJSON keeps the sentence of an answer to a download, and no page of a proxy.
+func TestAnswersThatAreNotJSON(t *testing.T) {
+	t.Parallel()
+	for body, says := range map[string]string{
+		"plan@p does not have storage.objects.get access.\n": "403 plan@p does not have storage.objects.get access.",
+		"<html><body>blocked by a proxy</body></html>":       "403 Forbidden",
+		"bad \x1b[31m escape":                                "403 Forbidden",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, body)
+		}))
+		t.Cleanup(server.Close)
+		_, _, err := open(t, "gs://states", bucket.Options{Endpoint: server.URL}).Read(t.Context(), "k")
+		if !errors.Is(err, bucket.ErrDenied) || !strings.HasSuffix(err.Error(), says) {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -259,6 +260,20 @@ func TestFaults(t *testing.T) {
 			}
 			return b.Delete(ctx, "key", version)
 		}, nil, ""},
+		{"delete whose answer is lost, then somebody's new object", nil, func(ctx context.Context, s *gcstest.Server, b bucket.Bucket) error {
+			_, version, err := b.Read(ctx, "key")
+			if err != nil {
+				return err
+			}
+			s.Inject(gcstest.Fault{Method: "DELETE", CommitThenDrop: true, Times: 1, Then: func() { s.Put("states", "key", []byte("theirs")) }})
+			if err := b.Delete(ctx, "key", version); err != nil {
+				return err
+			}
+			if data, _, ok := s.Object("states", "key"); !ok || string(data) != "theirs" {
+				return fmt.Errorf("the new object is now %q", data)
+			}
+			return nil
+		}, nil, ""},
 		{"list after a 500", []gcstest.Fault{{Path: object, Status: 500, Times: 1}}, func(ctx context.Context, _ *gcstest.Server, b bucket.Bucket) error {
 			_, err := b.List(ctx, "")
 			return err
@@ -359,6 +374,13 @@ func TestEnsure(t *testing.T) {
 	if _, project, _ := s.Bucket("fresh"); project != "my-project" {
 		t.Errorf("it is in project %q", project)
 	}
+	config, _, _ := s.Bucket("fresh")
+	got, err := json.Marshal([]any{config["lifecycle"], config["iamConfiguration"], config["versioning"], config["softDeletePolicy"], config["labels"]})
+	const made = `[{"rule":[{"action":{"type":"Delete"},"condition":{"isLive":false,"numNewerVersions":20}},{"action":{"type":"AbortIncompleteMultipartUpload"},"condition":{"age":1}}]},` +
+		`{"publicAccessPrevention":"enforced","uniformBucketLevelAccess":{"enabled":true}},{"enabled":true},{"retentionDurationSeconds":"604800"},{"app":"latam"}]`
+	if err != nil || string(got) != made {
+		t.Errorf("the bucket is made as\n%s, %v, want\n%s", got, err, made)
+	}
 	if found, err := b.Inspect(t.Context(), want); err != nil || len(found) != 0 {
 		t.Errorf("a new bucket differs: %v, %v", found, err)
 	}
@@ -415,20 +437,20 @@ func TestFolderIsPrivate(t *testing.T) {
 	t.Parallel()
 	p := environment(t, nil)
 	b := open(t, "states", bucket.Options{Proc: p})
-	if _, err := b.Write(t.Context(), "k", nil, ""); !errors.Is(err, bucket.ErrNoBucket) {
-		t.Errorf("write without the folder: %v", err)
+	if err := b.Delete(t.Context(), "k", bucket.Any); err != nil || p.Exists("states") {
+		t.Errorf("delete without the folder: %v", err)
 	}
 	if _, err := b.List(t.Context(), ""); !errors.Is(err, bucket.ErrNoBucket) {
 		t.Errorf("list without the folder: %v", err)
 	}
-	if _, err := b.Ensure(t.Context(), bucket.Settings{}); err != nil {
+	if _, err := b.Write(t.Context(), "k", nil, ""); err != nil {
 		t.Fatal(err)
+	}
+	if created, err := b.Ensure(t.Context(), bucket.Settings{}); err != nil || created {
+		t.Errorf("make the folder that the write made: %v, %v", created, err)
 	}
 	if found, err := b.Inspect(t.Context(), bucket.Settings{}); err != nil || len(found) != 0 {
 		t.Errorf("a new folder differs: %v, %v", found, err)
-	}
-	if _, err := b.Write(t.Context(), "k", nil, ""); err != nil {
-		t.Fatal(err)
 	}
 	if mode, err := p.Mode("states/k"); err != nil || mode != 0o600 {
 		t.Errorf("the mode of an object is %o, %v", mode, err)
@@ -489,9 +511,10 @@ func TestCredentials(t *testing.T) {
 		{"impersonation", map[string]string{"GOOGLE_CREDENTIALS": `{"type":"external_account","service_account_impersonation_url":"https://iam/v1/projects/-/serviceAccounts/x@y:generateAccessToken"}`}, bucket.Identity{Source: "GOOGLE_CREDENTIALS", Kind: "external_account", Account: "x@y"}, ""},
 		{"no file", map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": "/none"}, bucket.Identity{}, "GOOGLE_APPLICATION_CREDENTIALS"},
 		{"not JSON", map[string]string{"GOOGLE_CREDENTIALS": `{canary-secret`}, bucket.Identity{}, "it is not JSON with a type"},
+		{"in another's place", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "canary-secret", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT": "plan@p.iam.gserviceaccount.com"}, bucket.Identity{Source: "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT with GOOGLE_OAUTH_ACCESS_TOKEN", Kind: "impersonated service account", Account: "plan@p.iam.gserviceaccount.com"}, ""},
 		{"none", nil, bucket.Identity{Source: "metadata server", Kind: "attached service account"}, ""},
 	} {
-		_, id, err := bucket.Credentials(environment(t, tt.env))
+		_, id, err := bucket.Credentials(t.Context(), environment(t, tt.env))
 		if tt.err == "" && (err != nil || id != tt.want) || tt.err != "" && (!errors.Is(err, bucket.ErrDenied) || !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: %+v, %v", tt.name, id, err)
 		}

@@ -1,11 +1,13 @@
 package bucket
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
 	"golang.org/x/oauth2"
+	"google.golang.org/api/impersonate"
 	"google.golang.org/api/option"
 
 	"github.com/latamctl/latamctl/pkg/proc"
@@ -16,6 +18,9 @@ const (
 	tokenVar       = "GOOGLE_OAUTH_ACCESS_TOKEN" //nolint:gosec // The name of a variable.
 	applicationVar = "GOOGLE_APPLICATION_CREDENTIALS"
 )
+
+// metadataServer is the source when nothing else is set.
+const metadataServer = "metadata server"
 
 // Identity says which credentials Google is asked with, as far as their source tells. It never has a secret.
 type Identity struct {
@@ -39,9 +44,34 @@ type credentialFile struct {
 const maxCredentialBytes = 1 << 20
 
 // Credentials finds the credentials that Terraform would use, in its order: an access token, a file or
-// JSON in GOOGLE_BACKEND_CREDENTIALS, GOOGLE_CREDENTIALS, then Google's default ones. Without options the default ones are meant.
-// An error is ErrDenied: what a variable names cannot be used.
-func Credentials(p *proc.Process) ([]option.ClientOption, Identity, error) {
+// JSON in GOOGLE_BACKEND_CREDENTIALS or GOOGLE_CREDENTIALS, then Google's default ones, for which there
+// are no options; and the service account that GOOGLE_BACKEND_IMPERSONATE_SERVICE_ACCOUNT or
+// GOOGLE_IMPERSONATE_SERVICE_ACCOUNT names, in whose place they are used. An error is ErrDenied: what a
+// variable names cannot be used.
+func Credentials(ctx context.Context, p *proc.Process) ([]option.ClientOption, Identity, error) {
+	client, id, err := ownCredentials(p)
+	if err != nil {
+		return nil, id, err
+	}
+	for _, key := range []string{"GOOGLE_BACKEND_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT"} {
+		account := p.Env(key)
+		if account == "" {
+			continue
+		}
+		id = Identity{Source: key + " with " + id.Source, Kind: "impersonated service account", Account: account}
+		source, err := impersonate.CredentialsTokenSource(ctx, impersonate.CredentialsConfig{
+			TargetPrincipal: account, Scopes: []string{"https://www.googleapis.com/auth/cloud-platform"},
+		}, client...)
+		if err != nil {
+			return nil, id, fmt.Errorf("act as %s, which %s names: %w: %w", account, key, ErrDenied, err)
+		}
+		return []option.ClientOption{option.WithTokenSource(source)}, id, nil
+	}
+	return client, id, nil
+}
+
+// ownCredentials are those before any impersonation.
+func ownCredentials(p *proc.Process) ([]option.ClientOption, Identity, error) {
 	if token := p.Env(tokenVar); token != "" {
 		source := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: token})
 		return []option.ClientOption{option.WithTokenSource(source)}, Identity{Source: tokenVar, Kind: "access token"}, nil
@@ -68,7 +98,7 @@ func Credentials(p *proc.Process) ([]option.ClientOption, Identity, error) {
 			return nil, id, err
 		}
 	}
-	return nil, Identity{Source: "metadata server", Kind: "attached service account"}, nil
+	return nil, Identity{Source: metadataServer, Kind: "attached service account"}, nil
 }
 
 // readCredentials reads what a variable names or holds. Errors name the variable and never its value,

@@ -93,8 +93,9 @@ func (f *folder) locked(ctx context.Context, verb, key string, version Generatio
 	if err := errors.Join(checkKey(key), context.Cause(ctx)); err != nil {
 		return err
 	}
-	if !f.proc.Exists(f.dir) {
-		return fmt.Errorf("%s %s: %w", verb, f.path(key), ErrNoBucket)
+	// The lock and what is written need the folder, and a folder needs no more than to be there.
+	if _, err := f.proc.MakePrivateDir(f.dir); err != nil {
+		return f.wrap(verb, key, err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, f.opts.Timeout)
 	defer cancel()

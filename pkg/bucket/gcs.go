@@ -38,10 +38,10 @@ func openGCS(ctx context.Context, name string, opts Options) (*gcs, error) {
 	client := opts.Client
 	if len(client) == 0 {
 		var id Identity
-		if client, id, err = Credentials(opts.Proc); err != nil {
+		if client, id, err = Credentials(ctx, opts.Proc); err != nil {
 			return nil, fmt.Errorf("open bucket gs://%s: %w", name, err)
 		}
-		if endpoint != nil && endpoint.Scheme == "http" && id.Source != tokenVar {
+		if endpoint != nil && endpoint.Scheme == "http" && id.Source == metadataServer {
 			client = []option.ClientOption{option.WithoutAuthentication()}
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"cloud.google.com/go/auth"
 	"google.golang.org/api/googleapi"
@@ -55,9 +57,8 @@ func statusOf(err error) int {
 
 // transient tells whether the same request may succeed a moment later.
 func transient(err error) bool {
-	var denied *auth.Error
-	if errors.As(err, &denied) {
-		return denied.Temporary()
+	if noToken(err) {
+		return false
 	}
 	var bad *unusable
 	if errors.As(err, &bad) {
@@ -71,6 +72,18 @@ func transient(err error) bool {
 	}
 }
 
+// noToken tells whether there are no credentials to ask with: those at hand are refused.
+func noToken(err error) bool {
+	var denied *auth.Error
+	if errors.As(err, &denied) {
+		return !denied.Temporary()
+	}
+	return err != nil && statusOf(err) == 0 && refusedToken.MatchString(err.Error())
+}
+
+// refusedToken is in the errors of exchanged and impersonated tokens, which have no type.
+var refusedToken = regexp.MustCompile(`: status code 40[0134]\b`)
+
 // unusable is an answer that is larger than allowed, or not one of the API.
 type unusable struct{ reason string }
 
@@ -79,9 +92,8 @@ func (e *unusable) Error() string { return e.reason }
 // classify gives an error the kind that callers tell apart.
 func classify(doing string, err error) error {
 	status := statusOf(err)
-	var denied *auth.Error
 	switch {
-	case errors.As(err, &denied), status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case noToken(err), status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fmt.Errorf("%s: %w: %w", doing, ErrDenied, brief(err))
 	case status == http.StatusNotFound && strings.Contains(err.Error(), "bucket does not exist"):
 		return fmt.Errorf("%s: %w", doing, ErrNoBucket)
@@ -94,6 +106,11 @@ func classify(doing string, err error) error {
 	}
 }
 
+// isPlain tells whether an answer is a sentence, not a page for a browser.
+func isPlain(body string) bool {
+	return len(body) < 1000 && !strings.ContainsFunc(body, func(r rune) bool { return r == '<' || r == '{' || r != '\n' && !unicode.IsPrint(r) })
+}
+
 // brief shortens an answer of the API to its message.
 func brief(err error) error {
 	var api *googleapi.Error
@@ -103,6 +120,8 @@ func brief(err error) error {
 			var answer struct{ Error struct{ Message string } }
 			if json.Unmarshal([]byte(api.Body), &answer) == nil {
 				message = answer.Error.Message
+			} else if isPlain(api.Body) {
+				message = strings.TrimSpace(api.Body)
 			}
 		}
 		if message == "" {

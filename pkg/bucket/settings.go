@@ -68,7 +68,7 @@ func (g *gcs) get(ctx context.Context) (config *storage.Bucket, err error) {
 
 // insert makes the bucket, or finds that somebody has just made it.
 func (g *gcs) insert(ctx context.Context, s Settings) (created bool, err error) {
-	notLive := false
+	notLive, oneDay := false, int64(1)
 	config := &storage.Bucket{
 		Name: g.name, Location: s.Location, StorageClass: "STANDARD", Labels: s.Labels,
 		Versioning: &storage.BucketVersioning{Enabled: true},
@@ -76,9 +76,13 @@ func (g *gcs) insert(ctx context.Context, s Settings) (created bool, err error) 
 			PublicAccessPrevention:   "enforced",
 			UniformBucketLevelAccess: &storage.BucketIamConfigurationUniformBucketLevelAccess{Enabled: true},
 		},
+		// The same rules as stack bootstrap has, which takes the bucket over and would change others.
 		Lifecycle: &storage.BucketLifecycle{Rule: []*storage.BucketLifecycleRule{{
 			Action:    &storage.BucketLifecycleRuleAction{Type: "Delete"},
 			Condition: &storage.BucketLifecycleRuleCondition{NumNewerVersions: KeptVersions, IsLive: &notLive},
+		}, {
+			Action:    &storage.BucketLifecycleRuleAction{Type: "AbortIncompleteMultipartUpload"},
+			Condition: &storage.BucketLifecycleRuleCondition{Age: &oneDay},
 		}}},
 		SoftDeletePolicy: &storage.BucketSoftDeletePolicy{RetentionDurationSeconds: int64(SoftDelete / time.Second)},
 	}

@@ -3,11 +3,14 @@ package proc_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/latamctl/latamctl/pkg/proc"
@@ -64,5 +67,61 @@ func TestTree(t *testing.T) {
 	}
 	if mode, err := p.Mode("deep/private"); err != nil || mode != 0o755 {
 		t.Errorf("mode %o, %v", mode, err)
+	}
+}
+
+// holdVar has this test binary hold a lock instead of testing, until its input ends.
+const holdVar = "LATAMCTL_TEST_HOLD_LOCK"
+
+func TestRecordLock(t *testing.T) {
+	t.Parallel()
+	if file := os.Getenv(holdVar); file != "" {
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err == nil {
+			err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
+		}
+		_, _ = os.Stderr.WriteString(map[bool]string{true: "held", false: "none"}[err == nil])
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	p := &proc.Process{Dir: t.TempDir()}
+	if pid, err := p.RecordLock("none"); pid != 0 || err != nil {
+		t.Errorf("no file: %d, %v", pid, err)
+	}
+	if err := p.WriteFile("f", nil); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRecordLock$")
+	cmd.Env = append(os.Environ(), holdVar+"="+p.Path("f"))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, 4)
+	if _, err := io.ReadFull(out, said); err != nil || string(said) != "held" {
+		t.Fatalf("the other process says %q, %v", said, err)
+	}
+	if pid, err := p.RecordLock("f"); pid != cmd.Process.Pid || err != nil {
+		t.Errorf("process %d holds it, %v, want %d", pid, err, cmd.Process.Pid)
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := p.RecordLock("f"); pid != 0 || err != nil {
+		t.Errorf("after its end: %d, %v", pid, err)
+	}
+}
+
+func TestOwner(t *testing.T) {
+	t.Parallel()
+	if host, name := (&proc.Process{}).Owner(); host == "" || name == "" {
+		t.Errorf("host %q, name %q", host, name)
 	}
 }

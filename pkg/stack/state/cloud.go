@@ -70,7 +70,7 @@ const login = "run gcloud auth application-default login, or set GOOGLE_APPLICAT
 // the project, its APIs, the bucket of states, the locks. It changes nothing, and every check is bounded in time.
 func CheckCloud(ctx context.Context, o CloudOptions) []Finding {
 	o = o.Defaults()
-	client, credentials := checkCredentials(o)
+	client, credentials := checkCredentials(ctx, o)
 	findings := []Finding{credentials}
 	if credentials.Status != Fail {
 		findings = append(findings, o.checkProject(ctx, client), o.checkAPIs(ctx, client))
@@ -78,9 +78,9 @@ func CheckCloud(ctx context.Context, o CloudOptions) []Finding {
 	return append(findings, o.checkStates(ctx)...)
 }
 
-func checkCredentials(o CloudOptions) ([]option.ClientOption, Finding) {
+func checkCredentials(ctx context.Context, o CloudOptions) ([]option.ClientOption, Finding) {
 	f := Finding{Check: "credentials", Status: Pass}
-	client, id, err := bucket.Credentials(o.Proc)
+	client, id, err := bucket.Credentials(ctx, o.Proc)
 	switch {
 	case err != nil:
 		f.Status, f.Seen, f.Fix = Fail, err.Error(), login
@@ -126,7 +126,8 @@ func (o CloudOptions) checkProject(ctx context.Context, credentials []option.Cli
 		f.Status, f.Seen = Fail, fmt.Sprintf("%s does not exist, or these credentials may not see it", o.Project)
 		f.Fix = "correct project, or have the role resourcemanager.projectViewer granted"
 	default:
-		f.Status, f.Seen, f.Fix = o.unreachable(err)
+		f.Status = Fail
+		f.Seen, f.Fix = o.unreachable(err)
 	}
 	return f
 }
@@ -159,7 +160,8 @@ func (o CloudOptions) checkAPIs(ctx context.Context, credentials []option.Client
 			f.Fix = "have the role serviceusage.serviceUsageViewer granted"
 			return f
 		}
-		f.Status, f.Seen, f.Fix = o.unreachable(err)
+		f.Status = Fail
+		f.Seen, f.Fix = o.unreachable(err)
 		return f
 	}
 	var off []string
@@ -175,14 +177,15 @@ func (o CloudOptions) checkAPIs(ctx context.Context, credentials []option.Client
 	return f
 }
 
-func (o CloudOptions) unreachable(err error) (string, string, string) {
+// unreachable says what was seen and what to do when Google does not answer as it should.
+func (o CloudOptions) unreachable(err error) (seen, fix string) {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return Fail, fmt.Sprintf("no answer from Google within %s", o.Timeout), "look at the network and the proxy"
+		return fmt.Sprintf("no answer from Google within %s", o.Timeout), "look at the network and the proxy"
 	}
 	if code := status(err); code != 0 && code != http.StatusUnauthorized {
-		return Fail, fmt.Sprintf("Google answers %d %s", code, http.StatusText(code)), "try again later"
+		return fmt.Sprintf("Google answers %d %s", code, http.StatusText(code)), "try again later"
 	}
-	return Fail, fmt.Sprintf("Google cannot be asked: %.300s", err), login
+	return fmt.Sprintf("Google cannot be asked: %.300s", err), login
 }
 
 func status(err error) int {

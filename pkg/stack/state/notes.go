@@ -39,10 +39,11 @@ func (s *States) Note(ctx context.Context, stack string) (note Note, ok bool, er
 	if err != nil {
 		return Note{}, false, fmt.Errorf("read the note of stack %s: %w", stack, err)
 	}
-	if json.Unmarshal(data, &note) != nil || note.Version != NoteVersion {
-		return Note{}, false, nil
+	readable := json.Unmarshal(data, &note) == nil && note.Version == NoteVersion
+	if !readable {
+		note = Note{}
 	}
-	return note, true, nil
+	return note, readable, nil
 }
 
 // PutNote replaces the note of a stack. Its Version is set.

@@ -16,9 +16,11 @@ import (
 // Holder is who changes an environment.
 type Holder struct {
 	// ID is made by AcquireRun when it is empty.
-	ID        string    `json:"id"`
-	Run       string    `json:"run,omitempty"`
-	Host      string    `json:"host"`
+	ID   string `json:"id"`
+	Run  string `json:"run,omitempty"`
+	Host string `json:"host"`
+	// Machine tells whether PID means the same process here, as proc.Process.Machine gives it.
+	Machine   string    `json:"machine,omitempty"`
 	PID       int       `json:"pid"`
 	User      string    `json:"user"`
 	Command   string    `json:"command"`
@@ -39,7 +41,8 @@ type RunLockOptions struct {
 	Poll time.Duration
 	// Heartbeat is how often the lock says that its run still lives. Default 30s.
 	Heartbeat time.Duration
-	// Stale is how old the last heartbeat of a run that is taken for dead is. Default 5m.
+	// Stale is how old the last heartbeat of a run that is taken for dead is. Default 5m. The clocks of all
+	// machines must agree to within Stale less two heartbeats.
 	Stale time.Duration
 	// Alive tells whether a process of this machine runs, so that the lock of one that was killed is taken over
 	// at once. Nil judges by heartbeats alone.
@@ -176,7 +179,8 @@ func (s *States) waitForRun(ctx context.Context, who *Holder, o RunLockOptions) 
 
 // abandoned tells whether a run is dead: its process on this machine has ended, or its heartbeats have.
 func abandoned(holder, who Holder, o RunLockOptions) bool {
-	if holder.Host == who.Host && o.Alive != nil && holder.PID > 0 && !o.Alive(holder.PID) {
+	here := holder.Host == who.Host && holder.Machine == who.Machine
+	if here && o.Alive != nil && holder.PID > 0 && !o.Alive(holder.PID) {
 		return true
 	}
 	return o.Now().Sub(holder.Heartbeat) > o.Stale

@@ -108,8 +108,9 @@ func TestRunLockOfADeadRun(t *testing.T) {
 	}{
 		{"fresh, elsewhere", 4 * time.Minute, ben(), false, false},
 		{"stale, elsewhere", 6 * time.Minute, ben(), true, true},
-		{"fresh, dead on this machine", 0, state.Holder{Host: "laptop", PID: 11}, false, true},
-		{"fresh, alive on this machine", 0, state.Holder{Host: "laptop", PID: 11}, true, false},
+		{"fresh, dead on this machine", 0, state.Holder{Host: "laptop", Machine: "m1", PID: 11}, false, true},
+		{"fresh, in another container of this machine", 0, state.Holder{Host: "laptop", Machine: "m2", PID: 11}, false, false},
+		{"fresh, alive on this machine", 0, state.Holder{Host: "laptop", Machine: "m1", PID: 11}, true, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +118,7 @@ func TestRunLockOfADeadRun(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				s := state.New(m, "prod")
-				m.put("prod/latamctl.lock", fmt.Sprintf(`{"id":"dead","host":"laptop","pid":10,"heartbeat":%q}`, time.Now().Add(-tt.age).Format(time.RFC3339Nano)))
+				m.put("prod/latamctl.lock", fmt.Sprintf(`{"id":"dead","host":"laptop","machine":"m1","pid":10,"heartbeat":%q}`, time.Now().Add(-tt.age).Format(time.RFC3339Nano)))
 				_, lock, err := s.AcquireRun(t.Context(), tt.who, state.RunLockOptions{Alive: func(pid int) bool { return tt.alive || pid != 10 }})
 				if tt.taken != (err == nil) || err != nil && !errors.Is(err, state.ErrRunning) {
 					t.Fatalf("got %v", err)

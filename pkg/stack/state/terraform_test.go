@@ -128,7 +128,10 @@ func bothBuckets(t *testing.T, test func(t *testing.T, b bucket.Managed)) {
 }
 
 func testProcess() *proc.Process {
-	return &proc.Process{Now: time.Now, Getenv: func(key string) (string, bool) { return "token", key == "GOOGLE_OAUTH_ACCESS_TOKEN" }}
+	return &proc.Process{Now: time.Now, Getenv: func(key string) (string, bool) {
+		value, ok := map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "token"}[key]
+		return value, ok
+	}}
 }
 
 func openBucket(t *testing.T, location, endpoint string) bucket.Managed {

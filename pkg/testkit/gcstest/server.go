@@ -63,6 +63,8 @@ type Fault struct {
 	CutBody bool
 	// CommitThenDrop does what was asked and ends the connection without an answer.
 	CommitThenDrop bool
+	// Then is called once it was done, before the client learns of it. It may change the stand-in.
+	Then func()
 }
 
 // New starts a stand-in without buckets. Close ends it.
@@ -196,6 +198,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(answer, fault.Status, "injected", "injected fault")
 	} else {
 		s.route(answer, r)
+	}
+	if fault.Then != nil {
+		fault.Then()
 	}
 	if fault.CommitThenDrop {
 		panic(http.ErrAbortHandler)

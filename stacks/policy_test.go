@@ -103,6 +103,9 @@ func planOf(t *testing.T, stack, dir string, env []string, changes map[string]an
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	needMirror(t)
+	if testing.Short() {
+		t.Skip("plans every stack")
+	}
 	var mu sync.Mutex
 	plans := map[string]plan{}
 	t.Run("each", func(t *testing.T) {
@@ -126,6 +129,11 @@ func TestPolicies(t *testing.T) {
 	}
 	t.Run("grantable", func(t *testing.T) {
 		for _, finding := range notGrantable(plans) {
+			t.Error(finding)
+		}
+	})
+	t.Run("tags", func(t *testing.T) {
+		for _, finding := range untagged(plans) {
 			t.Error(finding)
 		}
 	})
@@ -200,6 +208,29 @@ func notEnabled(plans map[string]plan) []string {
 				out = append(out, stack+": say in services which API "+r.Type+" needs")
 			case services[i].api != "" && !enabled[services[i].api]:
 				out = append(out, stack+": "+r.Address+" needs "+services[i].api+".googleapis.com: add it to bootstrap/main.tf")
+			}
+		}
+	}
+	return out
+}
+
+// untagged finds firewall rules that are about a tag which no node has: they would let nothing in.
+func untagged(plans map[string]plan) []string {
+	tags := map[string]bool{}
+	for _, p := range plans {
+		for _, r := range p.ofType("google_container_node_pool") {
+			for _, tag := range r.block("node_config").list("tags") {
+				tags[tag] = true
+			}
+		}
+	}
+	var out []string
+	for _, stack := range slices.Sorted(maps.Keys(plans)) {
+		for _, r := range plans[stack].ofType("google_compute_firewall") {
+			for _, tag := range r.list("target_tags") {
+				if !tags[tag] {
+					out = append(out, stack+": "+r.Address+" is about the tag "+tag+", which no node has")
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package stacks_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -116,17 +117,22 @@ func TestStacksMayGrantAndUseOnlyWhatBootstrapGives(t *testing.T) {
 			{"type": "google_project_service", "change": {"after": {"service": "serviceusage.googleapis.com"}}},
 			{"type": "google_project_iam_member", "change": {"after": {"role": "roles/resourcemanager.projectIamAdmin",
 				"condition": [{"expression": "api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly(['roles/browser'])"}]}}}`),
-		"good": parsePlan(t, `{"type": "google_project_iam_member", "change": {"after": {"role": "roles/browser"}}}`),
+		"good": parsePlan(t, `
+			{"type": "google_project_iam_member", "change": {"after": {"role": "roles/browser"}}}`),
 	}
-	if got := append(notGrantable(plans), notEnabled(plans)...); len(got) > 0 {
+	if got := slices.Concat(notGrantable(plans), notEnabled(plans), untagged(plans)); len(got) > 0 {
 		t.Errorf("found %q in good plans", got)
 	}
 	plans["bad"] = parsePlan(t, `
 		{"type": "google_project_iam_member", "change": {"after": {"role": "roles/bigtable.admin"}}},
 		{"type": "google_dns_record_set", "change": {"after": {}}},
+		{"type": "google_compute_firewall", "change": {"after": {"target_tags": ["latam-node"]}}},
 		{"type": "google_sql_database", "change": {"after": {}}}`)
 	if got := strings.Join(notGrantable(plans), "\n"); !strings.Contains(got, "bad: google_project_iam_member.bad grants roles/bigtable.admin") {
 		t.Errorf("not found: a role that the identity that applies may not grant; got %q", got)
+	}
+	if got := untagged(plans); len(got) != 1 || !strings.Contains(got[0], "latam-node, which no node has") {
+		t.Errorf("not found: a rule about no node; got %q", got)
 	}
 	got := strings.Join(notEnabled(plans), "\n")
 	for _, want := range []string{"needs dns.googleapis.com", "which API google_sql_database needs"} {

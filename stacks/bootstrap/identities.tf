@@ -96,7 +96,8 @@ resource "google_project_iam_member" "plan" {
   member  = "serviceAccount:${google_service_account.plan[0].email}"
 }
 
-# The reading roles of Artifact Registry and Cloud Storage come with the contents; these are the parts about settings.
+# The reading roles of Artifact Registry and Cloud Storage come with the contents; these are the parts
+# about settings. The DNS endpoint of the cluster asks for container.clusters.connect.
 resource "google_project_iam_custom_role" "plan" {
   count    = local.federation ? 1 : 0
   provider = google-beta
@@ -104,10 +105,11 @@ resource "google_project_iam_custom_role" "plan" {
   project     = var.project
   role_id     = "${replace(var.name, "-", "_")}_plan"
   title       = "${var.name} plan"
-  description = "Settings of repositories and buckets, without what is in them"
+  description = "Settings of repositories and buckets without what is in them, and the way to the control plane"
   permissions = [
     "artifactregistry.repositories.get",
     "artifactregistry.repositories.list",
+    "container.clusters.connect",
     "storage.buckets.get",
   ]
 

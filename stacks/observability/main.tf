@@ -40,10 +40,10 @@ locals {
     }
 
     clusterAgent = {
-      enabled                   = true
-      replicas                  = 2
-      createPodDisruptionBudget = true
-      admissionController       = { enabled = false }
+      enabled             = true
+      replicas            = 2
+      pdb                 = { create = true }
+      admissionController = { enabled = false }
     }
 
     agents = {

@@ -26,8 +26,8 @@ variables {
   apply_account        = "latam-apply"
 }
 
-run "bucket_is_safe" {
-  command = plan
+run "a_bucket_and_two_identities" {
+  command = apply
 
   assert {
     condition = alltrue([
@@ -38,37 +38,11 @@ run "bucket_is_safe" {
     ])
     error_message = "The state bucket must be versioned, private, and survive a destroy."
   }
-}
-
-run "no_bucket_for_states_in_a_folder" {
-  command = plan
-
-  variables {
-    state_bucket       = ""
-    adopt_state_bucket = true
-  }
-
-  assert {
-    condition     = length(google_storage_bucket.state) == 0 && length(google_storage_bucket_iam_member.plan_reads) == 0
-    error_message = "States in a folder need no bucket, nor rights on one."
-  }
-  assert {
-    condition     = output.state_bucket == ""
-    error_message = "The output must be empty without a bucket."
-  }
-}
-
-run "apis_stay_when_the_stack_goes" {
-  command = plan
 
   assert {
     condition     = alltrue([for api in google_project_service.api : api.disable_on_destroy == false])
     error_message = "Disabling an API deletes what others keep in it."
   }
-}
-
-run "only_the_repository_signs_in" {
-  command = apply
 
   assert {
     condition     = google_iam_workload_identity_pool_provider.github[0].attribute_condition == "assertion.repository_id == '4242' && assertion.repository_owner_id == '77'"
@@ -90,10 +64,6 @@ run "only_the_repository_signs_in" {
     condition     = output.plan_email != "" && output.apply_email != "" && output.workload_identity_provider != ""
     error_message = "A workflow needs the provider and both identities."
   }
-}
-
-run "the_plan_identity_only_reads" {
-  command = plan
 
   assert {
     condition = alltrue([
@@ -106,10 +76,6 @@ run "the_plan_identity_only_reads" {
     condition     = strcontains(google_storage_bucket_iam_member.plan_locks["latam-prod-latam-tfstate"].condition[0].expression, "resource.name.endsWith('.tflock')")
     error_message = "The identity that plans may write locks, never states."
   }
-}
-
-run "the_apply_identity_cannot_widen_its_rights" {
-  command = plan
 
   assert {
     condition     = strcontains(google_project_iam_member.apply_grants[0].condition[0].expression, "modifiedGrantsByRole")
@@ -118,6 +84,24 @@ run "the_apply_identity_cannot_widen_its_rights" {
   assert {
     condition     = setintersection(toset(local.grantable_roles), toset(concat(local.apply_roles, ["roles/owner", "roles/editor", "roles/resourcemanager.projectIamAdmin"]))) == toset(["roles/browser"])
     error_message = "The identity that applies could grant itself: ${join(", ", setintersection(toset(local.grantable_roles), toset(local.apply_roles)))}"
+  }
+}
+
+run "no_bucket_for_states_in_a_folder" {
+  command = plan
+
+  variables {
+    state_bucket       = ""
+    adopt_state_bucket = true
+  }
+
+  assert {
+    condition     = length(google_storage_bucket.state) == 0 && length(google_storage_bucket_iam_member.plan_reads) == 0
+    error_message = "States in a folder need no bucket, nor rights on one."
+  }
+  assert {
+    condition     = output.state_bucket == ""
+    error_message = "The output must be empty without a bucket."
   }
 }
 

@@ -19,35 +19,23 @@ variables {
   budget_thresholds = [0.5, 0.9, 1.0]
 }
 
-run "only_this_project_is_counted" {
+run "a_month_of_one_project" {
   command = plan
 
   assert {
     condition     = google_billing_budget.this.budget_filter[0].projects == toset(["projects/123456789012"])
     error_message = "Other projects of the billing account must not count."
   }
-}
-
-run "cents_are_not_lost" {
-  command = plan
 
   assert {
     condition     = google_billing_budget.this.amount[0].specified_amount[0].units == "750" && google_billing_budget.this.amount[0].specified_amount[0].nanos == 500000000
     error_message = "750.5 is 750 units and 500000000 nanos."
   }
-}
-
-run "thresholds" {
-  command = plan
 
   assert {
     condition     = sort([for rule in google_billing_budget.this.threshold_rules : "${rule.spend_basis} ${rule.threshold_percent}"]) == tolist(["CURRENT_SPEND 0.5", "CURRENT_SPEND 0.9", "CURRENT_SPEND 1", "FORECASTED_SPEND 1"])
     error_message = "One alert at each threshold, and one for the forecast."
   }
-}
-
-run "mails" {
-  command = plan
 
   assert {
     condition     = toset([for channel in google_monitoring_notification_channel.email : channel.labels.email_address]) == toset(["data@example.com", "finance@example.com"])

@@ -27,8 +27,8 @@ variables {
   deletion_protection    = true
 }
 
-run "reached_by_name_only" {
-  command = plan
+run "private_and_hardened" {
+  command = apply
 
   assert {
     condition     = google_container_cluster.this.control_plane_endpoints_config[0].dns_endpoint_config[0].allow_external_traffic && !google_container_cluster.this.control_plane_endpoints_config[0].ip_endpoints_config[0].enabled
@@ -42,19 +42,11 @@ run "reached_by_name_only" {
     condition     = output.ca == ""
     error_message = "With a CA, clients would refuse the public certificate of the DNS endpoint."
   }
-}
-
-run "windows_of_six_hours" {
-  command = plan
 
   assert {
     condition     = google_container_cluster.this.maintenance_policy[0].recurring_window[0].end_time == "2026-01-03T10:00:00Z"
     error_message = "The window must end six hours after its start: ${google_container_cluster.this.maintenance_policy[0].recurring_window[0].end_time}"
   }
-}
-
-run "nodes_are_nobody_special" {
-  command = apply
 
   assert {
     condition     = google_container_node_pool.main.node_config[0].service_account == "latam-nodes@latam-prod.iam.gserviceaccount.com" && google_container_cluster.this.node_config[0].service_account == "latam-nodes@latam-prod.iam.gserviceaccount.com"

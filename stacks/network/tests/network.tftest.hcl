@@ -15,7 +15,7 @@ variables {
   services_range = "services"
 }
 
-run "ranges_have_the_names_that_the_cluster_uses" {
+run "ranges_and_firewall" {
   command = plan
 
   assert {
@@ -26,10 +26,6 @@ run "ranges_have_the_names_that_the_cluster_uses" {
     condition     = google_compute_subnetwork.this.private_ip_google_access
     error_message = "Nodes have no external address: without private access they reach no Google API."
   }
-}
-
-run "refused_unless_allowed" {
-  command = plan
 
   assert {
     condition     = google_compute_firewall.deny_ingress.priority > google_compute_firewall.allow_internal.priority && google_compute_firewall.deny_ingress.priority > google_compute_firewall.allow_load_balancers.priority

@@ -16,7 +16,7 @@ variables {
   datadog_integration_email = "ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com"
 }
 
-run "the_key_is_only_named" {
+run "agent_and_integration" {
   command = plan
 
   assert {
@@ -27,10 +27,6 @@ run "the_key_is_only_named" {
     condition     = !helm_release.datadog.wait
     error_message = "The secret comes after this stack, so nothing may wait for the Agent."
   }
-}
-
-run "applications_can_send" {
-  command = plan
 
   assert {
     condition = alltrue([
@@ -46,10 +42,6 @@ run "applications_can_send" {
     condition     = yamldecode(helm_release.datadog.values[0]).datadog.site == "datadoghq.eu" && contains(yamldecode(helm_release.datadog.values[0]).datadog.tags, "env:prod")
     error_message = "What arrives must go to the right site under the environment's name."
   }
-}
-
-run "datadog_takes_our_account" {
-  command = plan
 
   assert {
     condition     = google_service_account_iam_member.datadog[0].role == "roles/iam.serviceAccountTokenCreator" && google_service_account_iam_member.datadog[0].member == "serviceAccount:ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com"

@@ -1,20 +1,25 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "bigquery_dataset" {
   description = "Id of the BigQuery dataset"
   type        = string
+  nullable    = false
 }
 
 variable "bigquery_location" {
   description = "Location of the BigQuery dataset"
   type        = string
+  nullable    = false
 }
 
 variable "bigtable_instance" {
   description = "Id of the Bigtable instance"
   type        = string
+  nullable    = false
 }
 
 variable "datasets" {
-  description = "The datasets of the declaration, by name"
+  description = "The declared datasets with the names of all that is made for them"
   type = map(object({
     topic                             = string
     subscription                      = string
@@ -39,29 +44,35 @@ variable "datasets" {
     bigquery_view     = string
     bigquery_external = string
   }))
+  nullable = false
 }
 
 variable "dead_letter_attempts" {
-  description = "Deliveries after which a message goes to the dead-letter topic"
+  description = "Deliveries of a message before it is a dead letter"
   type        = number
+  nullable    = false
 }
 
 variable "deletion_protection" {
-  description = "Whether what holds data refuses its deletion"
+  description = "Whether what holds data refuses to be deleted"
   type        = bool
+  nullable    = false
 }
 
 variable "labels" {
-  description = "Labels of every resource"
+  description = "Labels of every resource that can have them"
   type        = map(string)
+  nullable    = false
 }
 
 variable "project" {
   description = "Id of the Google Cloud project"
   type        = string
+  nullable    = false
 }
 
 variable "region" {
-  description = "Region of the environment"
+  description = "Region of everything that has one"
   type        = string
+  nullable    = false
 }

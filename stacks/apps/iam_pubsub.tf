@@ -1,26 +1,10 @@
-# ingest pulls, and looks whether its topics and subscriptions are there.
+# ingest pulls, acknowledges, and hands what it rejects to the dead letters.
 resource "google_pubsub_subscription_iam_member" "ingest" {
   for_each = var.datasets
 
   subscription = "projects/${var.project}/subscriptions/${each.value.subscription}"
   role         = "roles/pubsub.subscriber"
   member       = "serviceAccount:${google_service_account.ingest.email}"
-}
-
-resource "google_pubsub_subscription_iam_member" "ingest_looks" {
-  for_each = var.datasets
-
-  subscription = "projects/${var.project}/subscriptions/${each.value.subscription}"
-  role         = "roles/pubsub.viewer"
-  member       = "serviceAccount:${google_service_account.ingest.email}"
-}
-
-resource "google_pubsub_topic_iam_member" "ingest_looks" {
-  for_each = var.datasets
-
-  topic  = "projects/${var.project}/topics/${each.value.topic}"
-  role   = "roles/pubsub.viewer"
-  member = "serviceAccount:${google_service_account.ingest.email}"
 }
 
 resource "google_pubsub_topic_iam_member" "ingest_rejects" {

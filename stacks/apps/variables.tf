@@ -1,25 +1,31 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "address" {
-  description = "Name of the global address"
+  description = "Name of the global address of serve"
   type        = string
+  nullable    = false
 }
 
 variable "backend_host" {
   description = "DNS name under which the gateway reaches serve"
   type        = string
+  nullable    = false
 }
 
 variable "bigquery_dataset" {
   description = "Id of the BigQuery dataset"
   type        = string
+  nullable    = false
 }
 
 variable "bigtable_instance" {
   description = "Id of the Bigtable instance"
   type        = string
+  nullable    = false
 }
 
 variable "datasets" {
-  description = "The datasets of the declaration, by name"
+  description = "The declared datasets with the names of all that is made for them"
   type = map(object({
     topic                             = string
     subscription                      = string
@@ -44,44 +50,53 @@ variable "datasets" {
     bigquery_view     = string
     bigquery_external = string
   }))
+  nullable = false
 }
 
 variable "dns_zone" {
-  description = "Cloud DNS managed zone of the name; empty leaves the record to you"
+  description = "Cloud DNS managed zone for the record of backend_host, empty when it is made elsewhere"
   type        = string
+  nullable    = false
 }
 
 variable "ingest_account" {
-  description = "Account id of the identity of ingest"
+  description = "Id of the service account of ingest"
   type        = string
+  nullable    = false
 }
 
 variable "labels" {
-  description = "Labels of every resource"
+  description = "Labels of every resource that can have them"
   type        = map(string)
+  nullable    = false
 }
 
 variable "name" {
-  description = "The declaration's name, the prefix of every resource"
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
+  nullable    = false
 }
 
 variable "namespace" {
   description = "Kubernetes namespace of the services"
   type        = string
+  nullable    = false
 }
 
 variable "project" {
   description = "Id of the Google Cloud project"
   type        = string
+  nullable    = false
 }
 
 variable "region" {
-  description = "Region of the environment"
+  description = "Region of everything that has one"
   type        = string
+  nullable    = false
 }
 
 variable "serve_account" {
-  description = "Account id of the identity of serve"
+  description = "Id of the service account of serve"
   type        = string
+  nullable    = false
 }

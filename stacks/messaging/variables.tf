@@ -1,5 +1,7 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "datasets" {
-  description = "The datasets of the declaration, by name"
+  description = "The declared datasets with the names of all that is made for them"
   type = map(object({
     topic                             = string
     subscription                      = string
@@ -24,29 +26,35 @@ variable "datasets" {
     bigquery_view     = string
     bigquery_external = string
   }))
+  nullable = false
 }
 
 variable "dead_letter_attempts" {
-  description = "Deliveries after which a message goes to the dead-letter topic"
+  description = "Deliveries of a message before it is a dead letter"
   type        = number
+  nullable    = false
 }
 
 variable "labels" {
-  description = "Labels of every resource"
+  description = "Labels of every resource that can have them"
   type        = map(string)
+  nullable    = false
 }
 
 variable "message_retention_seconds" {
-  description = "How long topics keep messages for replay and live rows, in seconds"
+  description = "How long topics keep messages for replay"
   type        = number
+  nullable    = false
 }
 
 variable "project" {
   description = "Id of the Google Cloud project"
   type        = string
+  nullable    = false
 }
 
 variable "region" {
-  description = "Region of the environment"
+  description = "Region of everything that has one"
   type        = string
+  nullable    = false
 }

@@ -1,6 +1,6 @@
 locals {
   # A cluster is named after its zone: latam-b is the one in us-central1-b.
-  clusters = { for zone in var.bigtable_zones : "${var.bigtable_instance}-${reverse(split("-", zone))[0]}" => zone... }
+  clusters = { for zone in var.bigtable_zones : "${var.name}-${reverse(split("-", zone))[0]}" => zone... }
 }
 
 resource "google_bigtable_instance" "main" {

@@ -86,7 +86,7 @@ run "keys_open_this_api_only" {
     error_message = "Each consumer has one key."
   }
   assert {
-    condition     = alltrue([for k in google_apikeys_key.consumers : k.restrictions[0].api_targets[*].service == ["latam-1a2b3c.apigateway.my-project.cloud.goog"]])
+    condition     = alltrue([for k in google_apikeys_key.consumers : length(k.restrictions) == 1 && one(k.restrictions[0].api_targets).service == "latam-1a2b3c.apigateway.my-project.cloud.goog"])
     error_message = "A key opens more than this API."
   }
   assert {

@@ -5,7 +5,7 @@ variables {
   region                = "us-central1"
   name                  = "latam"
   labels                = { app = "latam" }
-  bigtable_instance     = "latam"
+  bigtable_instance     = "latam-bigtable"
   bigtable_storage      = "SSD"
   bigtable_zones        = ["us-central1-b"]
   bigtable_min_nodes    = 1
@@ -135,7 +135,7 @@ run "one_cluster" {
   command = plan
 
   assert {
-    condition     = google_bigtable_instance.main.deletion_protection && [for c in google_bigtable_instance.main.cluster : c.cluster_id] == ["latam-b"]
+    condition     = google_bigtable_instance.main.name == "latam-bigtable" && google_bigtable_instance.main.deletion_protection && [for c in google_bigtable_instance.main.cluster : c.cluster_id] == ["latam-b"]
     error_message = "The cluster is not named after its zone."
   }
   assert {

@@ -33,7 +33,7 @@ func render(t testing.TB, v deploy.Values) map[string]*unstructured.Unstructured
 	}
 	byAddress := map[string]*unstructured.Unstructured{}
 	for _, o := range objects {
-		byAddress[strings.Trim(o.GetKind()+"/"+o.GetNamespace()+"/"+o.GetName(), "/")] = o
+		byAddress[strings.Replace(o.GetKind()+"/"+o.GetNamespace()+"/"+o.GetName(), "//", "/", 1)] = o
 	}
 	if len(byAddress) != len(objects) {
 		t.Fatalf("%d objects have %d addresses", len(objects), len(byAddress))
@@ -79,7 +79,7 @@ func TestRenderIsWhatKubectlMakes(t *testing.T) {
 			if err := o.UnmarshalJSON(text); err != nil {
 				t.Fatal(err)
 			}
-			theirs[strings.Trim(o.GetKind()+"/"+o.GetNamespace()+"/"+o.GetName(), "/")] = o.Object
+			theirs[strings.Replace(o.GetKind()+"/"+o.GetNamespace()+"/"+o.GetName(), "//", "/", 1)] = o.Object
 		}
 		ours := map[string]map[string]any{}
 		for name, o := range render(t, v) {

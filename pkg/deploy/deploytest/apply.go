@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -191,8 +190,7 @@ func Strict(o *unstructured.Unstructured) error {
 	}
 	unknown, err := kjson.UnmarshalStrict(text, into)
 	if err != nil || len(unknown) > 0 {
-		return apierrors.NewGenericServerResponse(http.StatusBadRequest, "apply", schema.GroupResource{}, o.GetName(),
-			fmt.Sprintf("strict decoding error: %v", errors.Join(append(unknown, err)...)), 0, true)
+		return apierrors.NewBadRequest(fmt.Sprintf("strict decoding error: %v", errors.Join(append(unknown, err)...)))
 	}
 	return nil
 }

@@ -49,6 +49,7 @@ func commandPage() string {
 	root := newRoot(&app{proc: &proc.Process{}})
 	b.WriteString("# Commands\n\nGenerated from the program; `make docs` writes it anew. Every setting can also be given as `LATAM_…` or in an\nenvironment of `latam.yaml`: a flag wins over the variable, the variable over the file.\n\n## Flags of every command\n\n")
 	writeFlags(&b, root.PersistentFlags())
+	writeCloudSettings(&b, root)
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		if c.Runnable() && c != root && !c.HasSubCommands() {
@@ -68,13 +69,31 @@ func commandPage() string {
 		code int
 		text string
 	}{
-		{exitOK, "done"}, {exitFailed, "failed"}, {exitUsage, "the command line is wrong"}, {exitDenied, "not authenticated or not allowed"},
+		{exitOK, "done"}, {exitFailed, "failed"}, {exitUsage, "the command line is wrong"}, {exitPending, "changes are pending, or drift was found"}, {exitDenied, "not authenticated or not allowed"},
 		{exitInvalid, "the declaration or a setting is invalid"}, {exitVerify, "verification failed"}, {exitUnavailable, "a dependency is unavailable"},
-		{exitLocked, "locked by someone else"}, {exitTimeout, "timed out"}, {exitInterrupted, "interrupted, safe to resume"},
+		{exitRefused, "refused by a guard"}, {exitLocked, "locked by someone else"}, {exitTimeout, "timed out"}, {exitInterrupted, "interrupted, safe to resume"},
 	} {
 		fmt.Fprintf(&b, "| %d | %s |\n", e.code, e.text)
 	}
 	return b.String()
+}
+
+// writeCloudSettings explains once what all commands of an environment on Google Cloud have.
+func writeCloudSettings(b *strings.Builder, root *cobra.Command) {
+	b.WriteString("\n## Settings of an environment on Google Cloud\n\n`plan`, `up`, `down`, `drift` and the other commands of such an environment have these flags too. They belong into\n`environments.<env>` of `latam.yaml`, with `_` for `-`: see [cloud.md](cloud.md).\n\n")
+	plan, _, err := root.Find([]string{"plan"})
+	if err != nil {
+		panic(err)
+	}
+	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
+	plan.Flags().VisitAll(func(f *pflag.Flag) {
+		if annotated(f, folded) {
+			copied := *f
+			copied.Annotations = nil
+			settings.AddFlag(&copied)
+		}
+	})
+	writeFlags(b, settings)
 }
 
 func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
@@ -83,7 +102,7 @@ func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
 	}
 	b.WriteString("| flag | default | variable | meaning |\n|---|---|---|---|\n")
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" || f.Hidden {
+		if f.Name == "help" || f.Hidden || annotated(f, folded) {
 			return
 		}
 		env := ""

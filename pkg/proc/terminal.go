@@ -62,6 +62,3 @@ func (p *Process) FS(dir string) (fs.FS, error) {
 	}
 	return os.DirFS(path), nil
 }
-
-// Executable is the path of this program, for starting it again.
-func (p *Process) Executable() (string, error) { return os.Executable() }

@@ -89,7 +89,7 @@ var (
 		`|no such host|temporary failure in name resolution|server misbehaving|network is unreachable|no route to host` +
 		`|http2: (server sent GOAWAY|client connection lost)|stream error: stream ID|client\.timeout exceeded|context deadline exceeded` +
 		`|API has not been used in project|SERVICE_DISABLED|accessNotConfigured` +
-		`|(service ?account|identity ?pool|principal|member)[^.]{0,200} does not exist` +
+		`|(service ?account|identity ?pool|principal)\b.{0,200}? does not exist` +
 		`|concurrent policy changes|error:? 409\b.{0,300}(concurrent|aborted|try again|retry)` +
 		`|running incompatible operation|resourceNotReady|is not ready\b`)
 	deniedText = regexp.MustCompile(`(?i)\berror:? (code )?(401|403)\b|permission_?denied|unauthenticated|\bforbidden\b` +

@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/latamctl/latamctl/pkg/proc"
 )
@@ -156,8 +159,8 @@ func TestKilledBeforeStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // It was killed.
-	if _, err := r.Wait(t.Context(), w, record, nil); err == nil {
-		t.Error("an apply that never began succeeded")
+	if _, err := r.Wait(t.Context(), w, record, nil); KindOf(err) != Interrupted || !strings.Contains(err.Error(), neverBegan) {
+		t.Errorf("wait for an apply that never began: %v", err)
 	}
 	if all, _ := objects(t, w); all != "" || exists(t, w) != "" || !isUnlocked(t, w) {
 		t.Errorf("state has %q, the world %q, unlocked %t; want nothing", all, exists(t, w), isUnlocked(t, w))
@@ -195,6 +198,88 @@ func TestInterrupt(t *testing.T) {
 	}
 	if exists(t, w) != "abc" {
 		t.Errorf("the world is %q", exists(t, w))
+	}
+}
+
+// TestInterruptAnywhere ends the context after any number of events: whatever was created is known.
+func TestInterruptAnywhere(t *testing.T) {
+	t.Parallel()
+	for _, point := range killPoints(t) {
+		t.Run(fmt.Sprint(point), func(t *testing.T) {
+			t.Parallel()
+			r, w := runner(t, nil), workspace(t, chainOf("0.1"))
+			plan := planned(t, r, w)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if point == 0 {
+				w.Started = func(Running) error { go cancel(); return nil }
+			}
+			events := 0
+			_, err := r.Apply(ctx, w, plan, func(Event) {
+				if events++; events == point {
+					cancel()
+				}
+			})
+			if err != nil && KindOf(err) != Interrupted {
+				t.Errorf("apply: %v", err)
+			}
+			if all, _ := objects(t, w); !strings.HasPrefix(all, exists(t, w)) || !isUnlocked(t, w) {
+				t.Errorf("state has %q, the world %q, unlocked %t", all, exists(t, w), isUnlocked(t, w))
+			}
+			w.Started = nil
+			if _, err := r.Apply(t.Context(), w, planned(t, r, w), nil); err != nil || exists(t, w) != "abc" {
+				t.Errorf("go on: %v, the world is %q", err, exists(t, w))
+			}
+			wantNoChanges(t, r, w)
+		})
+	}
+}
+
+// TestHangup closes the terminal, so to say, in the middle of an apply.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	r, w := runner(t, nil), workspace(t, chainOf("0.1"))
+	plan := planned(t, r, w)
+	_, err := r.Apply(t.Context(), w, plan, func(e Event) {
+		if e.Type != "provision_start" {
+			return
+		}
+		running, ok := r.Running("demo")
+		if err := syscall.Kill(running.PID, syscall.SIGHUP); !ok || err != nil {
+			t.Errorf("hang up process %d: %v", running.PID, err)
+		}
+	})
+	if err != nil || exists(t, w) != "abc" {
+		t.Errorf("apply: %v, the world is %q", err, exists(t, w))
+	}
+}
+
+// TestNoTimerKills looks at what terraform-exec was told. Its default kills a minute after an
+// interrupt, which is longer than a test may take and shorter than many an apply.
+func TestNoTimerKills(t *testing.T) {
+	t.Parallel()
+	x := &execution{t: runner(t, nil), w: workspace(t, "")}
+	tf, err := x.program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if delay := reflect.ValueOf(tf).Elem().FieldByName("waitDelay"); delay.Int() != 0 {
+		t.Errorf("it is killed %s after an interrupt", time.Duration(delay.Int()))
+	}
+}
+
+func TestMissingPrograms(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*Options){
+		"/nonexistent/terraform": func(o *Options) { o.Bin = "/nonexistent/terraform" },
+		"/nonexistent/leader":    func(o *Options) { o.Leader = "/nonexistent/leader" },
+		"Usage":                  func(o *Options) { o.Leader = o.Bin }, // It is no leader.
+	} {
+		r, w := runner(t, change), workspace(t, chainOf("0"))
+		w.Started = func(Running) error { return nil }
+		if _, err := r.Apply(t.Context(), w, "x.tfplan", nil); err == nil || want != "Usage" && !strings.Contains(err.Error(), want) {
+			t.Errorf("apply: %v, want %s in it", err, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -38,6 +39,9 @@ func (t *Terraform) Wait(ctx context.Context, w Workspace, r Running, on func(Ev
 	}
 	if x.stream.finished && len(x.stream.errors()) == 0 {
 		return x.stream.summary(), nil
+	}
+	if plain := x.stream.plain; len(plain) > 0 && strings.Contains(plain[len(plain)-1], neverBegan) {
+		x.stream.interrupted = true // It stopped before it began: as harmless as an interrupt.
 	}
 	return x.stream.summary(), x.failure(context.WithoutCancel(ctx), nil)
 }

@@ -120,6 +120,9 @@ func TestErroredState(t *testing.T) {
 	if _, err := r.Apply(t.Context(), w, plan, nil); err == nil || !strings.Contains(err.Error(), "push") {
 		t.Errorf("apply over a state that was not saved: %v", err)
 	}
+	if _, err := r.Plan(t.Context(), w, PlanOptions{}, nil); err == nil || !strings.Contains(err.Error(), "state push errored.tfstate") {
+		t.Errorf("plan with a state that was not saved: %v", err)
+	}
 	if err := r.StatePush(t.Context(), w, f.ErroredState); err == nil {
 		t.Error("the broken backend took the state")
 	}

@@ -39,6 +39,9 @@ func (t *Terraform) Plan(ctx context.Context, w Workspace, o PlanOptions, on fun
 }
 
 func (t *Terraform) plan(ctx context.Context, w Workspace, o PlanOptions, on func(Event)) (*Summary, error) {
+	if err := t.refuseErrored(w, "plan"); err != nil {
+		return &Summary{}, err
+	}
 	options := []tfexec.PlanOption{
 		tfexec.LockTimeout(t.options.LockTimeout.String()), tfexec.Parallelism(t.options.Parallelism),
 		tfexec.Lock(!o.NoLock), tfexec.Refresh(!o.NoRefresh), tfexec.Destroy(o.Destroy),
@@ -85,11 +88,8 @@ func (t *Terraform) planFile(path string) (string, error) {
 // Apply carries a saved plan out. It is interrupted once when the context ends, and then waited
 // for, however long that takes.
 func (t *Terraform) Apply(ctx context.Context, w Workspace, planFile string, on func(Event)) (*Summary, error) {
-	if path := t.Errored(w); path != "" {
-		return &Summary{}, &Failure{
-			Command: "apply", Stack: w.Stack, Kind: Failed, ErroredState: path,
-			Cause: errors.New("an earlier apply could not save its state; push that first, because what it created is known nowhere else"),
-		}
+	if err := t.refuseErrored(w, "apply"); err != nil {
+		return &Summary{}, err
 	}
 	file, err := filepath.Abs(t.proc.Path(planFile))
 	if err != nil {
@@ -164,6 +164,19 @@ func (t *Terraform) Errored(w Workspace) string {
 		return path
 	}
 	return ""
+}
+
+// refuseErrored keeps a command from working with a state that is known to be behind the world: it
+// would create everything once more, and a second failure would write over the file.
+func (t *Terraform) refuseErrored(w Workspace, command string) error {
+	path := t.Errored(w)
+	if path == "" {
+		return nil
+	}
+	return &Failure{
+		Command: command, Stack: w.Stack, Kind: Failed, ErroredState: path,
+		Cause: fmt.Errorf("an earlier apply could not save its state, and what it created is known nowhere else; push it first: terraform -chdir=%s state push %s", filepath.Dir(path), erroredState),
+	}
 }
 
 // StatePush saves a state file as the state of the stack; terraform refuses one that is older than

@@ -70,7 +70,7 @@ func (t *Terraform) fingerprint(w Workspace) (string, error) {
 			return "", fmt.Errorf("read the sources: %w", err)
 		}
 		fmt.Fprintf(h, "%s\x00%d\x00", filepath.Base(file), len(b))
-		h.Write(b) //nolint:errcheck // A hash takes everything.
+		h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -87,10 +87,13 @@ func subcommand(args []string) int {
 	return 1
 }
 
+// neverBegan is in the output of a leader that did not become terraform.
+const neverBegan = "nothing was run"
+
 // checkParent tells whether latamctl is gone. Then nobody knows of this process, so it must not run.
 func checkParent(p *proc.Process, want int) error {
 	if got := p.ParentPID(); got != want {
-		return fmt.Errorf("the process %d that asked for terraform is gone; nothing was run", want)
+		return fmt.Errorf("the process %d that asked for terraform is gone; %s", want, neverBegan)
 	}
 	return nil
 }

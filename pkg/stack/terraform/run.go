@@ -94,7 +94,7 @@ func (t *Terraform) run(ctx context.Context, w Workspace, j job) (*stream, error
 	go func() { ended <- j.call(own, tf) }()
 	err = x.follow(ctx, interrupt, ended)
 	x.awaitGone()
-	t.forget(w.Stack)
+	x.unregister()
 	if ferr := x.follower.finish(); ferr != nil && err == nil {
 		err = ferr
 	}
@@ -219,9 +219,7 @@ func (x *execution) begin(ctx context.Context) bool {
 		return false
 	}
 	x.running.Command, x.running.Output = x.j.command, x.output
-	x.t.mu.Lock()
-	x.t.running[x.w.Stack] = x.running
-	x.t.mu.Unlock()
+	x.register()
 	if x.order.Go == "" {
 		return true
 	}
@@ -252,10 +250,22 @@ func (x *execution) awaitGone() {
 	}
 }
 
-func (t *Terraform) forget(stack string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.running, stack)
+// register makes the program known to Kill. Only plans and applies are: a command that reads beside
+// one must not stand for it.
+func (x *execution) register() {
+	x.t.mu.Lock()
+	defer x.t.mu.Unlock()
+	if x.j.recorded {
+		x.t.running[x.w.Stack] = x.running
+	}
+}
+
+func (x *execution) unregister() {
+	x.t.mu.Lock()
+	defer x.t.mu.Unlock()
+	if x.j.recorded {
+		delete(x.t.running, x.w.Stack)
+	}
 }
 
 // succeeded tells whether the command did all it should. terraform-exec reports every end after an
@@ -285,6 +295,9 @@ func (x *execution) failure(ctx context.Context, err error) error {
 		end.signal = signal
 	case exited:
 		end.code = code
+		if len(end.plain) == 0 { // What a leader says before it has its files is in the error alone.
+			end.plain = strings.Split(err.Error(), "\n")
+		}
 	default:
 		f.Cause = err
 	}
@@ -295,7 +308,7 @@ func (x *execution) failure(ctx context.Context, err error) error {
 	return f
 }
 
-// Kill ends the terraform of a stack, and its providers, at once. What it was creating is lost to
+// Kill ends the plan or apply of a stack, and its providers, at once. What it was creating is lost to
 // the state, and the lock stays: only a person can decide that. It returns false when none runs.
 func (t *Terraform) Kill(stack string) (bool, error) {
 	t.mu.Lock()
@@ -310,7 +323,7 @@ func (t *Terraform) Kill(stack string) (bool, error) {
 	return true, t.proc.KillGroup(r.PID)
 }
 
-// Running returns the terraform that runs for a stack now.
+// Running returns the plan or apply that runs for a stack now.
 func (t *Terraform) Running(stack string) (Running, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

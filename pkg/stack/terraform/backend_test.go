@@ -158,6 +158,35 @@ func TestForceUnlock(t *testing.T) {
 	}
 }
 
+// TestMovedBackend changes where a state is: it is not taken for an empty one.
+func TestMovedBackend(t *testing.T) {
+	t.Parallel()
+	r, w := runner(t, nil), workspace(t, chainOf("0"))
+	backend := filepath.Join(w.Dir, "backend.tf.json")
+	write(t, backend, `{"terraform": {"backend": {"local": {"path": "one.tfstate"}}}}`)
+	if _, err := r.Apply(t.Context(), w, planned(t, r, w), nil); err != nil {
+		t.Fatal(err)
+	}
+	write(t, backend, `{"terraform": {"backend": {"local": {"path": "two.tfstate"}}}}`)
+	err := r.Init(t.Context(), w)
+	if KindOf(err) != Invalid || !strings.Contains(err.Error(), filepath.Join(w.Dir, ".terraform")) {
+		t.Errorf("init: %v", err)
+	}
+	if _, err := r.Plan(t.Context(), w, PlanOptions{}, nil); KindOf(err) != Invalid {
+		t.Errorf("plan: %v", err)
+	}
+	if err := os.Rename(filepath.Join(w.Dir, "one.tfstate"), filepath.Join(w.Dir, "two.tfstate")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(w.Dir, ".terraform")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Init(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	wantNoChanges(t, r, w)
+}
+
 func TestInitIsSkipped(t *testing.T) {
 	t.Parallel()
 	r, w := runner(t, nil), workspace(t, chainOf("0"))

@@ -98,7 +98,7 @@ var (
 	// Summaries of terraform's own checks of a configuration.
 	invalidSummary = regexp.MustCompile(`^(Unsupported |Missing |Reference to undeclared |Invalid |No value for required variable|Duplicate ` +
 		`|Incorrect |Argument or block definition required|Value for undeclared variable|Insufficient |Too many |Cycle|Variables not allowed` +
-		`|Unclosed |Error in function call|Call to unknown function|Inconsistent |Extra(neous)? |Failed to read module|Module not (found|installed)|Unreadable )`)
+		`|Unclosed |Error in function call|Call to unknown function|Inconsistent |Extra(neous)? |Failed to read module|Module not (found|installed)|Unreadable |Backend configuration changed)`)
 )
 
 func kindOfDiagnostic(d Diagnostic) Kind {
@@ -123,7 +123,7 @@ func (f *Failure) wantsInit() bool {
 			return false
 		}
 		switch d.Summary {
-		case "Backend initialization required, please run \"terraform init\"", "Required plugins are not installed",
+		case "Required plugins are not installed",
 			"Inconsistent dependency lock file", "Module not installed", "Missing required provider":
 			return true
 		}

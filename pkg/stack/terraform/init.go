@@ -43,7 +43,13 @@ func (t *Terraform) Init(ctx context.Context, w Workspace) error {
 	if err := t.forgetInit(w); err != nil {
 		return err
 	}
-	if err := t.initWithProviders(ctx, w); err != nil {
+	err = t.initWithProviders(ctx, w)
+	var f *Failure
+	if errors.As(err, &f) && f.backendChanged() {
+		return fmt.Errorf("%w; a state is never moved to another place by itself: copy it there, then remove %s and run this again",
+			err, t.proc.Path(filepath.Join(w.Dir, ".terraform")))
+	}
+	if err != nil {
 		return err
 	}
 	return t.rememberInit(w)
@@ -254,6 +260,10 @@ func (t *Terraform) cliConfig(name, content string) (map[string]string, error) {
 		}
 	}
 	return map[string]string{"TF_CLI_CONFIG_FILE": path}, nil
+}
+
+func (f *Failure) backendChanged() bool {
+	return slices.ContainsFunc(f.Diagnostics, func(d Diagnostic) bool { return d.Summary == "Backend configuration changed" })
 }
 
 // wantsProviders tells whether a provider was not among those that init could choose from.

@@ -4,9 +4,12 @@
 package terraform
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	tfjson "github.com/hashicorp/terraform-json"
@@ -16,6 +19,8 @@ import (
 type Options struct {
 	// Bin is the terraform (or tofu) program; Find looks for it.
 	Bin string
+	// Version and Digest are what Find says about Bin.
+	Version, Digest string
 	// Leader is the program that becomes terraform: this binary, re-executed. See Become.
 	Leader string
 	// Env is the environment of terraform, complete: nothing of this process's own is added.
@@ -24,6 +29,40 @@ type Options struct {
 	LockTimeout time.Duration
 	// Parallelism is how many operations one terraform runs at once. Default 10, which is terraform's.
 	Parallelism int
+	// Locked refuses a provider that .terraform.lock.hcl does not name with its checksum, for CI.
+	Locked bool
+	// CacheDir keeps the providers that all stacks share. Empty uses none: each stack gets its own.
+	CacheDir string
+	// Poll is the pause between two looks at the event file. Default 50ms.
+	Poll time.Duration
+	// MaxLine is the longest line of terraform's output that is read as an event, in bytes. Default 64 MiB.
+	MaxLine int
+}
+
+// Defaults fills in what is not set.
+func (o *Options) Defaults() {
+	o.LockTimeout = cmp.Or(o.LockTimeout, 5*time.Minute)
+	o.Parallelism = cmp.Or(o.Parallelism, 10)
+	o.Poll = cmp.Or(o.Poll, 50*time.Millisecond)
+	o.MaxLine = cmp.Or(o.MaxLine, 64<<20)
+}
+
+// Validate tells what cannot work.
+func (o *Options) Validate() error {
+	switch {
+	case o.Bin == "" || !filepath.IsAbs(o.Bin):
+		return fmt.Errorf("options of terraform: want the absolute path of the program, got %q", o.Bin)
+	case o.Leader == "" || !filepath.IsAbs(o.Leader):
+		return fmt.Errorf("options of terraform: want the absolute path of the leader, got %q", o.Leader)
+	case o.Version == "":
+		return errors.New("options of terraform: want the version of the program, as Find returns it")
+	case o.Env == nil:
+		return errors.New("options of terraform: want an environment, as Env returns it; without one terraform would inherit everything")
+	case o.LockTimeout < 0 || o.Parallelism < 1 || o.Poll < time.Millisecond || o.MaxLine < 1<<20:
+		return fmt.Errorf("options of terraform: want a lock timeout of at least 0s (got %s), a parallelism of at least 1 (got %d), a poll of at least 1ms (got %s) and lines of at least 1 MiB (got %d)",
+			o.LockTimeout, o.Parallelism, o.Poll, o.MaxLine)
+	}
+	return nil
 }
 
 // Workspace is the folder of one stack, ready to run in: sources, backend, variables.
@@ -32,6 +71,19 @@ type Workspace struct {
 	Dir     string // sources with the generated backend; .terraform is kept in it
 	VarFile string // 0600 JSON with the variables
 	RunDir  string // where output and event files of this run go, one per command
+	// Started is called when a plan or apply is about to run and before it does anything, so that a
+	// record of it can be written. Its error calls the command off. It may be nil.
+	Started func(Running) error
+}
+
+// Running is a terraform program that runs, or ran. It is made to be kept in a record.
+type Running struct {
+	PID int `json:"pid"`
+	// Identity tells the program from a later one with the same PID.
+	Identity string `json:"identity"`
+	Command  string `json:"command"`
+	// Output is the path of its event stream.
+	Output string `json:"output"`
 }
 
 // PlanOptions are the variants of a plan.
@@ -108,6 +160,13 @@ type Failure struct {
 	Kind        Kind
 	Diagnostics []Diagnostic // errors first
 	Output      string       // path of the raw output
+	// Lock is who holds the state's lock, when Kind is Locked.
+	Lock *Lock
+	// ErroredState is the path of a state that could not be saved. It must be pushed before anything
+	// else is done with the stack: see StatePush.
+	ErroredState string
+	// Cause is what stood in the way, when it is not among the diagnostics. It may be nil.
+	Cause error
 }
 
 // Lock is who holds a state's lock, as terraform writes it.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,7 +70,7 @@ var builtMirror = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 })
 
-const cloudDeclaration = `
+const platformDeclaration = `
 version: 1
 name: latam
 datasets:
@@ -135,7 +136,7 @@ func newCloud(t *testing.T) *cloud {
 // declare writes latam.yaml with further datasets.
 func (c *cloud) declare(more string) {
 	c.t.Helper()
-	writeFile(c.t, c.dir, "latam.yaml", fmt.Sprintf(cloudDeclaration, more))
+	writeFile(c.t, c.dir, "latam.yaml", fmt.Sprintf(platformDeclaration, more))
 }
 
 func (c *cloud) kubeconfig() string {
@@ -281,7 +282,7 @@ func golden(t *testing.T, file string, got []string) {
 	t.Helper()
 	path := filepath.Join("testdata", file)
 	text := strings.Join(got, "\n") + "\n"
-	if *update {
+	if flag.Lookup("update").Value.String() == "true" {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,8 @@
 locals {
   day = 24 * 3600
 
-  # What Pub/Sub writes beside the fields. The view needs the last two to tell which record is newest.
+  # What Pub/Sub writes beside the fields. The view needs the last two to tell which record is newest. They
+  # come first, so that a new field is a new column at the end.
   metadata = [
     { name = "subscription_name", type = "STRING", mode = "NULLABLE", description = "Subscription that wrote the row" },
     { name = "attributes", type = "JSON", mode = "NULLABLE", description = "Attributes of the message" },
@@ -50,7 +51,7 @@ resource "google_bigquery_table" "records" {
   table_id            = each.value.bigquery_table
   description         = "Records of ${each.key} as published, repeats included; ${each.value.bigquery_view} shows each row once."
   deletion_protection = var.deletion_protection
-  schema = jsonencode([for column in concat(local.columns[each.key], local.metadata) :
+  schema = jsonencode([for column in concat(local.metadata, local.columns[each.key]) :
   { for attribute, value in column : attribute => value if value != "" }])
   clustering = local.clustering[each.key]
 

@@ -24,39 +24,23 @@ resource "google_pubsub_topic_iam_member" "serve" {
   member = "serviceAccount:${google_service_account.serve.email}"
 }
 
-# A stream of live rows has a subscription of its own on the topic for as long as its client stays.
-resource "google_project_iam_custom_role" "follow_topic" {
-  role_id     = "${local.role_prefix}_follow_topic"
-  title       = "${var.name} follow a topic"
-  description = "Attach subscriptions of live rows to a topic"
-  permissions = ["pubsub.topics.attachSubscription", "pubsub.topics.get"]
-}
-
+# A stream of live rows has a subscription of its own on the topic for as long as its client stays. On a
+# topic this role is the right to attach one.
 resource "google_pubsub_topic_iam_member" "serve_follows" {
   for_each = var.datasets
 
   topic  = "projects/${var.project}/topics/${each.value.topic}"
-  role   = google_project_iam_custom_role.follow_topic.name
+  role   = "roles/pubsub.subscriber"
   member = "serviceAccount:${google_service_account.serve.email}"
 }
 
-resource "google_project_iam_custom_role" "followers" {
-  role_id     = "${local.role_prefix}_followers"
-  title       = "${var.name} live rows"
-  description = "Create, read and delete the subscriptions of live rows"
-  permissions = [
-    "pubsub.subscriptions.consume",
-    "pubsub.subscriptions.create",
-    "pubsub.subscriptions.delete",
-    "pubsub.subscriptions.get",
-  ]
-}
-
-# These subscriptions come and go, so the right is the project's. Pub/Sub is not among the services whose
-# resource names IAM conditions know: a condition on <topic>-tail- would never hold, and there would be no
-# live rows. What serve could do to other subscriptions with it, the topics' retention can undo.
-resource "google_project_iam_member" "serve_followers" {
+# These subscriptions come and go, so the right is the project's. The role has four permissions and is
+# made by the stack bootstrap: who applies this stack in a pipeline may not make roles. Pub/Sub is not
+# among the services whose resource names IAM conditions know: a condition on <topic>-tail- would never
+# hold, and there would be no live rows. What serve could do to other subscriptions with it, the topics'
+# retention can undo.
+resource "google_project_iam_member" "serve_live_rows" {
   project = var.project
-  role    = google_project_iam_custom_role.followers.name
+  role    = "projects/${var.project}/roles/${replace(var.name, "-", "_")}_live_rows"
   member  = "serviceAccount:${google_service_account.serve.email}"
 }

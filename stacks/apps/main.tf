@@ -1,11 +1,3 @@
-locals {
-  # Ids of custom roles have no dashes.
-  role_prefix = replace(var.name, "-", "_")
-
-  # The tables that hold a dataset: its rows and the entries of its indexes.
-  tables = toset(flatten([for dataset in var.datasets : concat([dataset.table], dataset.index_tables)]))
-}
-
 # Stores records: pulls from the subscriptions, writes the tables, publishes dead letters.
 resource "google_service_account" "ingest" {
   account_id   = var.ingest_account

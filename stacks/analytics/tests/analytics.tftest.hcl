@@ -95,8 +95,8 @@ run "a_table_has_the_fields_and_the_metadata" {
   command = plan
 
   assert {
-    condition     = jsondecode(google_bigquery_table.records["flights"].schema)[*].name == ["origin", "departed_at", "destination", "delay_minutes", "distance_miles", "subscription_name", "attributes", "publish_time", "message_id"]
-    error_message = "The columns are not the fields in their order, and then the metadata."
+    condition     = jsondecode(google_bigquery_table.records["flights"].schema)[*].name == ["subscription_name", "attributes", "publish_time", "message_id", "origin", "departed_at", "destination", "delay_minutes", "distance_miles"]
+    error_message = "The columns are not the metadata and then the fields in their order."
   }
   assert {
     condition     = [for c in jsondecode(google_bigquery_table.records["web-orders"].schema) : c.name if c.mode == "REQUIRED"] == ["number", "weight", "placed_on"]

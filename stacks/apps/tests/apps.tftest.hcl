@@ -130,11 +130,11 @@ run "only_the_pods_of_the_namespace_are_the_identities" {
 
 run "tables_are_written_by_ingest_and_read_by_serve" {
   assert {
-    condition     = toset(keys(google_bigtable_table_iam_member.ingest)) == toset(["flights", "flights-by_destination", "plain", "web-orders"]) && alltrue([for m in google_bigtable_table_iam_member.ingest : m.role == "roles/bigtable.user" && m.member == "serviceAccount:latam-ingest@my-project.iam.gserviceaccount.com"])
+    condition     = google_bigtable_instance_iam_member.ingest.instance == "latam" && google_bigtable_instance_iam_member.ingest.role == "roles/bigtable.user" && google_bigtable_instance_iam_member.ingest.member == "serviceAccount:latam-ingest@my-project.iam.gserviceaccount.com"
     error_message = "ingest may not write the tables."
   }
   assert {
-    condition     = keys(google_bigtable_table_iam_member.serve) == keys(google_bigtable_table_iam_member.ingest) && alltrue([for m in google_bigtable_table_iam_member.serve : m.role == "roles/bigtable.reader" && m.member == "serviceAccount:latam-serve@my-project.iam.gserviceaccount.com"])
+    condition     = google_bigtable_instance_iam_member.serve.instance == "latam" && google_bigtable_instance_iam_member.serve.role == "roles/bigtable.reader" && google_bigtable_instance_iam_member.serve.member == "serviceAccount:latam-serve@my-project.iam.gserviceaccount.com"
     error_message = "serve may not read the tables, or may write them."
   }
 }
@@ -153,14 +153,14 @@ run "rights_on_pubsub" {
     error_message = "serve may not publish."
   }
   assert {
-    condition     = length(google_pubsub_topic_iam_member.serve_follows) == 3 && !contains(google_project_iam_custom_role.followers.permissions, "pubsub.subscriptions.setIamPolicy") && !contains(google_project_iam_custom_role.followers.permissions, "pubsub.subscriptions.update")
-    error_message = "serve may not follow a topic, or may do more than that."
+    condition     = alltrue([for name, m in google_pubsub_topic_iam_member.serve_follows : m.role == "roles/pubsub.subscriber" && m.topic == "projects/my-project/topics/${var.datasets[name].topic}"]) && length(google_pubsub_topic_iam_member.serve_follows) == 3
+    error_message = "serve may not follow a topic."
   }
 }
 
 run "the_project_grants_serve_two_roles_and_ingest_none" {
   assert {
-    condition     = google_project_iam_member.serve_queries.role == "roles/bigquery.jobUser" && google_project_iam_member.serve_followers.role == google_project_iam_custom_role.followers.name
+    condition     = google_project_iam_member.serve_queries.role == "roles/bigquery.jobUser" && google_project_iam_member.serve_live_rows.role == "projects/my-project/roles/latam_live_rows"
     error_message = "serve has another role on the project."
   }
 }

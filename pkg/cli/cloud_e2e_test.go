@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/latamctl/latamctl/pkg/deploy/deploytest"
+	"github.com/latamctl/latamctl/pkg/testkit/tfmirror"
 )
 
 // cloud is an environment on a Google Cloud that is a folder: terraform is real, its providers have
@@ -29,46 +29,14 @@ type cloud struct {
 	kube  *deploytest.Server
 }
 
-// mirror builds the stand-ins of the providers once, and skips where they or terraform are missing.
+// mirror is the configuration of terraform that has the stand-ins of the providers.
 func mirror(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("the cloud's tests run real terraform; -short leaves them out")
 	}
-	if _, err := exec.LookPath("terraform"); err != nil {
-		t.Skip("terraform is not on PATH: install it to run the cloud's tests")
-	}
-	rc, err := builtMirror()
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("../shared/terraform is absent: there are no stand-ins of the providers")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rc
+	return tfmirror.Config(t)
 }
-
-var builtMirror = sync.OnceValues(func() (string, error) {
-	script, err := filepath.Abs("../../../shared/terraform/install-mirror")
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(script); err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp("", "latamctl-mirror-")
-	if err != nil {
-		return "", err
-	}
-	var stderr bytes.Buffer
-	cmd := exec.Command(script, dir)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("build the stand-ins of the providers: %w: %s", err, &stderr)
-	}
-	return strings.TrimSpace(string(out)), nil
-})
 
 const platformDeclaration = `
 version: 1

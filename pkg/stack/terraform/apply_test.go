@@ -331,7 +331,7 @@ func TestInterruptBeforeStart(t *testing.T) {
 // TestKill is the end that only a person may choose.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	r, w := runner(t, nil), workspace(t, chainOf("20"))
+	r, w := runner(t, nil), workspace(t, chainOf("5"))
 	plan := planned(t, r, w)
 	if killed, err := r.Kill("demo"); killed || err != nil {
 		t.Errorf("killed %t, %v, while nothing runs", killed, err)

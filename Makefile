@@ -3,7 +3,7 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint vet race fuzz crash abuse bench soak walk docs tidy clean
+.PHONY: help build test check lint vet race fuzz crash kill abuse bench soak walk docs tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: ## fuzz each target for FUZZTIME (default 20s)
 
 crash: ## 200 kills of the whole program under load (make test does 20)
 	LATAM_CRASH_KILLS=200 $(GO) test -run '^TestCrash' -count=1 -v -timeout 60m ./pkg/cli
+
+kill: ## latamctl is killed, and interrupted, at 60 points of an apply each (make test does 4)
+	LATAM_KILL_POINTS=60 $(GO) test -run '^Test(KilledParent|InterruptAnywhere)$$' -count=1 -timeout 30m ./pkg/stack/terraform
 
 abuse: ## attacks at full size: 500 slow clients, 5,000 connections, 200,000 hostile requests
 	LATAM_ABUSE_SLOW_CONNS=500 LATAM_ABUSE_FLOOD_CONNS=5000 LATAM_ABUSE_REQUESTS=200000 LATAM_ABUSE_LOG_REQUESTS=50000 \

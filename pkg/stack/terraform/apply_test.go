@@ -235,6 +235,30 @@ func TestInterruptAnywhere(t *testing.T) {
 	}
 }
 
+// TestEnvironmentOfTerraform looks at what a program that terraform starts can see.
+func TestEnvironmentOfTerraform(t *testing.T) {
+	t.Parallel()
+	r := runner(t, func(o *Options) { o.Env["PASSED_ON"] = "yes" })
+	w := workspace(t, `
+variable "world" { type = string }
+resource "terraform_data" "x" {
+  provisioner "local-exec" { command = "env > ${var.world}/env" }
+}`)
+	if _, err := r.Apply(t.Context(), w, planned(t, r, w), nil); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(world(t, w), "env"))
+	if err != nil || !strings.Contains(string(b), "PASSED_ON=yes\n") {
+		t.Errorf("environment %s, %v", b, err)
+	}
+	allowed := map[string]bool{"PASSED_ON": true, "PATH": true, "HOME": true, "PWD": true, "OLDPWD": true, "SHLVL": true, "_": true, "CHECKPOINT_DISABLE": true}
+	for line := range strings.Lines(string(b)) {
+		if name, _, _ := strings.Cut(line, "="); !allowed[name] && !strings.HasPrefix(name, "TF_") {
+			t.Errorf("terraform sees %s", line)
+		}
+	}
+}
+
 // TestHangup closes the terminal, so to say, in the middle of an apply.
 func TestHangup(t *testing.T) {
 	t.Parallel()
@@ -307,7 +331,7 @@ func TestInterruptBeforeStart(t *testing.T) {
 // TestKill is the end that only a person may choose.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	r, w := runner(t, nil), workspace(t, chainOf("20"))
+	r, w := runner(t, nil), workspace(t, chainOf("5"))
 	plan := planned(t, r, w)
 	if killed, err := r.Kill("demo"); killed || err != nil {
 		t.Errorf("killed %t, %v, while nothing runs", killed, err)

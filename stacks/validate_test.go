@@ -11,10 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-)
 
-// installMirror is the program that makes the providers' stand-ins, beside the module root.
-const installMirror = "../../shared/terraform/install-mirror"
+	"github.com/latamctl/latamctl/pkg/testkit/tfmirror"
+)
 
 var (
 	// slots bounds the terraform processes: each takes a core and 350 MB.
@@ -41,21 +40,11 @@ func TestMain(m *testing.M) {
 }
 
 func buildMirror() (string, error) {
-	dir, err := scratch()
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(installMirror); errors.Is(err, os.ErrNotExist) {
+	config, err := tfmirror.Build()
+	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
-	var stderr strings.Builder
-	cmd := exec.Command(installMirror, filepath.Join(dir, "mirror"))
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", errors.New(stderr.String())
-	}
-	return strings.TrimSpace(string(out)), nil
+	return config, err
 }
 
 // stackNames lists the folders that hold a stack.
@@ -87,7 +76,7 @@ func needMirror(t *testing.T) {
 		t.Fatalf("building the mirror of providers: %v", err)
 	}
 	if config == "" {
-		t.Skip("without the mirror of providers (" + installMirror + "), plans need a cloud")
+		t.Skip("without the stand-ins of the providers, plans need a cloud")
 	}
 }
 

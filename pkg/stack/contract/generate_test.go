@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 
 	"github.com/latamctl/latamctl/pkg/stack/contract"
+	"github.com/latamctl/latamctl/pkg/testkit/tfmirror"
 	"github.com/latamctl/latamctl/stacks"
 )
 
@@ -218,17 +219,7 @@ func TestNewWithTerraform(t *testing.T) {
 	if err != nil {
 		t.Skip("terraform is not on PATH")
 	}
-	mirror, err := filepath.Abs("../../../../shared/terraform/install-mirror")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(mirror); err != nil {
-		t.Skip("the mirror of providers is not there: " + err.Error())
-	}
-	config, err := exec.Command(mirror, t.TempDir()).Output()
-	if err != nil {
-		t.Fatalf("install the mirror: %v", err)
-	}
+	config := tfmirror.Config(t)
 	files, err := load(t, nil, nil).New("extra", contract.NewOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +237,7 @@ func TestNewWithTerraform(t *testing.T) {
 	for _, args := range [][]string{{"fmt", "-check", "-diff", "-recursive"}, {"init", "-backend=false", "-input=false"}, {"validate"}, {"test"}} {
 		cmd := exec.Command(terraform, append(args, "-no-color")...)
 		cmd.Dir = filepath.Join(dir, "extra")
-		cmd.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+strings.TrimSpace(string(config)), "CHECKPOINT_DISABLE=1")
+		cmd.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+config, "CHECKPOINT_DISABLE=1")
 		if args[0] == "fmt" {
 			cmd.Args = append([]string{terraform}, args...)
 		}

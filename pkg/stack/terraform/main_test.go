@@ -40,9 +40,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	standIns.remove()
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 func runParent(text string) error {
@@ -252,42 +250,4 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func lines(path string) int {
 	b, _ := os.ReadFile(path)
 	return strings.Count(string(b), "\n")
-}
-
-// mirror makes the stand-ins of the providers once for the whole test program.
-type mirror struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-var standIns mirror
-
-func (m *mirror) get(t *testing.T) string {
-	t.Helper()
-	script, err := filepath.Abs("../../../../shared/terraform/install-mirror")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(script); err != nil {
-		t.Skip("no stand-ins for the providers beside this module")
-	}
-	m.once.Do(func() {
-		if m.dir, m.err = os.MkdirTemp("", "mirror-"); m.err != nil {
-			return
-		}
-		if out, err := exec.Command(script, m.dir).CombinedOutput(); err != nil {
-			m.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	if m.err != nil {
-		t.Fatal(m.err)
-	}
-	return m.dir
-}
-
-func (m *mirror) remove() {
-	if m.dir != "" {
-		_ = os.RemoveAll(m.dir)
-	}
 }

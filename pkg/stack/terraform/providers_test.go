@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/latamctl/latamctl/pkg/testkit/tfmirror"
 )
 
 const needsProvider = `
@@ -73,7 +75,7 @@ func TestParallelInits(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the stand-ins of the providers")
 	}
-	source, cache := packed(t, standIns.get(t)), filepath.Join(t.TempDir(), "cache")
+	source, cache := packed(t, filepath.Dir(tfmirror.Config(t))), filepath.Join(t.TempDir(), "cache")
 	r := runner(t, func(o *Options) { o.CacheDir = cache })
 	r.direct = fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", source)
 	const stacks = 5

@@ -96,22 +96,20 @@ func TestCheckWithoutFiles(t *testing.T) {
 func TestCheckHostile(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{"(", "[", "{", "list(", "\"${", "{a=", "[for a in ", "-", "!", "- ", "a ? ", "a ? b : ", "object({a=", "a.", "a[", "\"%{if a}",
-		"<<A\n${", "f(a,", "%{", "{for a in b: ", "a {\n", "a {", "a {}\n", "a = [\n", "a + ", "a == ", "(!", "a[0]", "\"x\" "} {
+		"<<A\n${", "f(a,", "%{", "{for a in b: ", "{\n", "a = [\n", "a + ", "a == ", "(!", "a[0]", "\"x\" "} {
 		hostile := strings.Repeat(part, 100_000/len(part))
-		for _, before := range []string{"locals {\n a = ", ""} {
-			files := topicFiles()
-			files["x.tf"] = before + hostile
-			start := time.Now()
-			err := contract.Check(load(t, folder("it", files), nil))
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("%q took %v", part, took)
-			}
-			var problems *strictyaml.Problems
-			if err != nil && (!errors.As(err, &problems) || len(err.Error()) > 100_000) {
-				t.Errorf("%q gives %.200v", part, err)
-			}
+		files := topicFiles()
+		files["x.tf"] = "locals {\n a = " + hostile
+		start := time.Now()
+		err := contract.Check(load(t, folder("it", files), nil))
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%q took %v", part, took)
 		}
-		_, err := contract.Load(contracts(map[string]string{"it": "description: x\noutputs: {a: {type: " + strconv.Quote(strings.Repeat(part, 4000/len(part))) + ", description: x}}\n"}), nil)
+		var problems *strictyaml.Problems
+		if !errors.As(err, &problems) || len(err.Error()) > 100_000 {
+			t.Errorf("%q gives %.200v", part, err)
+		}
+		_, err = contract.Load(contracts(map[string]string{"it": "description: x\noutputs: {a: {type: " + strconv.Quote(strings.Repeat(part, 4000/len(part))) + ", description: x}}\n"}), nil)
 		if err == nil {
 			t.Errorf("%q is a type", part)
 		}
@@ -202,8 +200,8 @@ func TestSourceDigest(t *testing.T) {
 		}
 	}
 	// Moving bytes between names and files changes it.
-	moved := digest(func(files map[string]string) { files["a"], files["b"] = "xy", "" })
-	if moved == digest(func(files map[string]string) { files["a"], files["b"] = "x", "y" }) {
+	moved := digest(func(files map[string]string) { files["a"] = "1b2" })
+	if moved == digest(func(files map[string]string) { files["a"], files["b"] = "1", "2" }) {
 		t.Error("the digest does not tell where a file ends")
 	}
 	s := &contract.Stack{Name: "it", Files: unreadable{fstest.MapFS{"main.tf": &fstest.MapFile{}}}}

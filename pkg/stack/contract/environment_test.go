@@ -229,6 +229,7 @@ func TestSplitKeys(t *testing.T) {
 		`{type: string, required: true, pattern: "^[a-c]x"}`:       "",
 		`{type: string, required: true, pattern: "[A-Z]{3}"}`:      "",
 		`{type: string, required: true, pattern: "^[A-Z]{3}$|^x"}`: "",
+		`{type: string, required: true, pattern: "^[A-Z]{0,3}x"}`:  "",
 		`{type: string, required: true, pattern: "^[A-Z]?x"}`:      "",
 		`{type: string, required: true, pattern: "^[^a]x"}`:        "",
 		`{type: string, required: true}`:                           "",

@@ -165,6 +165,16 @@ func (s Settings) checkData(c *checker) {
 	if n := len(s.Instance); n > 0 && (n < minInstance || n > maxInstance) {
 		c.fault("instance", "expected %d to %d characters, got %d", minInstance, maxInstance, n)
 	}
+	s.checkZones(c)
+	s.checkNodes(c)
+	c.oneOf("bigtable_storage", s.BigtableStorage, "SSD", "HDD")
+	if s.BackupRetentionDays != 0 && (s.BackupRetentionDays < 3 || s.BackupRetentionDays > 90) {
+		c.fault("backup_retention_days", "expected 3 to 90, or 0 for no backups, got %d", s.BackupRetentionDays)
+	}
+	c.need("bigquery_location", s.BigqueryLocation, locationName, "a region such as us-central1, or US or EU")
+}
+
+func (s Settings) checkZones(c *checker) {
 	if len(s.BigtableZones) == 0 || len(s.BigtableZones) > 8 {
 		c.fault("bigtable_zones", "expected 1 to 8 zones, got %d", len(s.BigtableZones))
 	}
@@ -178,6 +188,9 @@ func (s Settings) checkData(c *checker) {
 			c.fault("bigtable_zones", "expected %s, got %q", zone, z)
 		}
 	}
+}
+
+func (s Settings) checkNodes(c *checker) {
 	c.within("bigtable_min_nodes", s.BigtableMinNodes, 1, 1000)
 	c.within("bigtable_max_nodes", s.BigtableMaxNodes, 1, 1000)
 	switch {
@@ -187,11 +200,6 @@ func (s Settings) checkData(c *checker) {
 		c.fault("bigtable_max_nodes", "%d is more than ten times bigtable_min_nodes, %d, which Bigtable refuses", s.BigtableMaxNodes, s.BigtableMinNodes)
 	}
 	c.within("bigtable_cpu_target", s.BigtableCPUTarget, 10, 80)
-	c.oneOf("bigtable_storage", s.BigtableStorage, "SSD", "HDD")
-	if s.BackupRetentionDays != 0 && (s.BackupRetentionDays < 3 || s.BackupRetentionDays > 90) {
-		c.fault("backup_retention_days", "expected 3 to 90, or 0 for no backups, got %d", s.BackupRetentionDays)
-	}
-	c.need("bigquery_location", s.BigqueryLocation, locationName, "a region such as us-central1, or US or EU")
 }
 
 func (s Settings) checkCluster(c *checker) {

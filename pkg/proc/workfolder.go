@@ -45,8 +45,12 @@ func (p *Process) SyncFolder(dir string, files map[string][]byte, keep func(path
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 			continue
 		}
-		if err := p.WriteSecretFile(path, data); err != nil {
-			return err
+		// What is half written after a crash differs, and is written again.
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return fmt.Errorf("create folder of %s: %w", path, err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
 		}
 	}
 	return nil

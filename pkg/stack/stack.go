@@ -5,43 +5,12 @@ package stack
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
-	"github.com/latamctl/latamctl/pkg/bucket"
 	"github.com/latamctl/latamctl/pkg/plan"
-	"github.com/latamctl/latamctl/pkg/proc"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 	"github.com/latamctl/latamctl/pkg/stack/terraform"
 )
-
-// Options are what a Driver works with.
-type Options struct {
-	// Environment is the name of the environment, such as prod.
-	Environment string
-	Stacks      *contract.Set
-	// Inputs returns the values of a stack's variables that are derived from the declaration.
-	Inputs Inputs
-	// State is where the states are. It may not exist yet.
-	State     bucket.Bucket
-	Terraform terraform.Runner
-	// TerraformVersion and TerraformDigest name the program for bundles and digests.
-	TerraformVersion, TerraformDigest string
-	// Manifests are applied after the stack ManifestsAfter. Nil applies none.
-	Manifests Manifests
-	// Dir is where working folders and runs are kept, such as .latamctl.
-	Dir  string
-	Proc *proc.Process
-	Log  *slog.Logger
-	// Parallel is how many terraform programs run at once. Default min(4, max(2, cores)), less when memory is short.
-	Parallel int
-	// Retries is how often a stack is planned again after a transient failure. Default 2.
-	Retries int
-	// RetryDelay is the wait before the first retry; it doubles, with jitter. Default 5s.
-	RetryDelay time.Duration
-	// Observe gets every step as it happens, from one goroutine at a time. It must not block.
-	Observe func(Step)
-}
 
 // Inputs derives the values of variables.
 type Inputs interface {

@@ -1,0 +1,110 @@
+package stack
+
+import (
+	"context"
+	"slices"
+)
+
+// ending is how one node of a queue ended.
+type ending struct {
+	phase   Phase  // Done, Broken, Blocked or Skipped
+	blocked string // the node that failed, when the phase is Blocked
+	err     error
+}
+
+// queue runs something for every node, those first that others wait for.
+type queue struct {
+	nodes    []*node
+	parallel int
+	failFast bool
+	// before are the nodes that a node waits for; those that are not in nodes are taken for done.
+	before func(*node) []string
+	// run does the work of one node.
+	run func(context.Context, *node) error
+	// ended is told of every node that did not run, and of those that did after they have. May be nil.
+	ended func(*node, ending)
+}
+
+// do runs all nodes and returns how each ended, by name. A node that fails blocks those that wait
+// for it, and no others. Nothing new is started once the context has ended.
+func (q queue) do(ctx context.Context) map[string]ending {
+	ends := make(map[string]ending, len(q.nodes))
+	end := func(n *node, e ending) {
+		ends[n.name] = e
+		if q.ended != nil {
+			q.ended(n, e)
+		}
+	}
+	type result struct {
+		n   *node
+		err error
+	}
+	results := make(chan result)
+	running, failed := 0, false
+	waiting := q.byDepth()
+	for {
+		stop := ctx.Err() != nil || failed && q.failFast
+		waiting = slices.DeleteFunc(waiting, func(n *node) bool {
+			ready, e := q.look(n, ends)
+			switch {
+			case e.phase != "":
+				end(n, e)
+			case stop:
+				end(n, ending{phase: Skipped})
+			case !ready || running >= q.parallel:
+				return false
+			default:
+				running++
+				go func() { results <- result{n, q.run(ctx, n)} }()
+			}
+			return true
+		})
+		if running == 0 {
+			if len(waiting) == 0 {
+				return ends
+			}
+			continue // What was found blocked blocks others.
+		}
+		r := <-results
+		running--
+		if r.err != nil {
+			failed = true
+			end(r.n, ending{phase: Broken, err: r.err})
+		} else {
+			end(r.n, ending{phase: Done})
+		}
+	}
+}
+
+// byDepth sorts the nodes by how long the chain is that waits for them, and keeps their order else.
+func (q queue) byDepth() []*node {
+	sorted := slices.Clone(q.nodes)
+	slices.SortStableFunc(sorted, func(a, b *node) int { return b.depth - a.depth })
+	return sorted
+}
+
+// look tells whether a node can start, or how it has ended without having started.
+func (q queue) look(n *node, ends map[string]ending) (ready bool, e ending) {
+	ready = true
+	skipped := false
+	for _, name := range q.before(n) {
+		if !has(q.nodes, name) {
+			continue
+		}
+		before, over := ends[name]
+		switch {
+		case !over:
+			ready = false
+		case before.phase == Broken:
+			return false, ending{phase: Blocked, blocked: name}
+		case before.phase == Blocked:
+			return false, ending{phase: Blocked, blocked: before.blocked}
+		case before.phase == Skipped:
+			skipped = true
+		}
+	}
+	if ready && skipped {
+		return false, ending{phase: Skipped}
+	}
+	return ready, ending{}
+}

@@ -60,6 +60,9 @@ func deprecated(t *testing.T, p plan) []string {
 	t.Helper()
 	var out []string
 	for _, r := range p.Configuration.Root.Resources {
+		if r.Type == "terraform_data" {
+			continue // Terraform's own, of which there is no schema.
+		}
 		s := schemaOf(t, p.Configuration.Providers[r.ProviderKey].FullName)
 		known, ok := s.Resources[r.Type]
 		if r.Mode == "data" {
@@ -77,6 +80,9 @@ func deprecated(t *testing.T, p plan) []string {
 	}
 	// Blocks that are made by dynamic ones show in what is planned only.
 	for _, r := range p.resources() {
+		if r.Type == "terraform_data" {
+			continue
+		}
 		for _, name := range schemaOf(t, r.Provider).Resources[r.Type].Block.planned(r.Change.After) {
 			out = append(out, r.Address+" gets "+name+", which is deprecated")
 		}

@@ -29,7 +29,7 @@ func TestBootstrapAdoptsTheBucket(t *testing.T) {
 
 	adopted := change(t, planOf(t, "bootstrap", dir, world, withValue(noGithub, "adopt_state_bucket", true)), address)
 	if adopted.Change.Importing == nil || !strings.HasSuffix(adopted.Change.Importing.ID, "latam-prod-latam-tfstate") {
-		t.Errorf("the bucket is not imported: %+v", adopted.Change)
+		t.Errorf("the bucket is not imported, the plan would %v it", adopted.Change.Actions)
 	}
 	if !slices.Equal(adopted.Change.Actions, []string{"no-op"}) {
 		t.Errorf("taking the bucket over would %v it; want no-op", adopted.Change.Actions)

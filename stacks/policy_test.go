@@ -121,6 +121,9 @@ func TestPolicies(t *testing.T) {
 						t.Errorf("breaks %s: %s", rule.name, finding)
 					}
 				}
+				for _, finding := range deprecated(t, p) {
+					t.Error(finding)
+				}
 			})
 		}
 	})

@@ -17,7 +17,19 @@ type plan struct {
 			FullName    string         `json:"full_name"`
 			Expressions map[string]any `json:"expressions"`
 		} `json:"provider_config"`
+		Root struct {
+			Resources []configured `json:"resources"`
+		} `json:"root_module"`
 	} `json:"configuration"`
+}
+
+// configured is one resource or data source as it is written.
+type configured struct {
+	Address     string         `json:"address"`
+	Mode        string         `json:"mode"`
+	Type        string         `json:"type"`
+	ProviderKey string         `json:"provider_config_key"`
+	Expressions map[string]any `json:"expressions"`
 }
 
 // planned is one resource that the plan leaves in place.

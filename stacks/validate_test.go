@@ -163,8 +163,7 @@ func TestStacksAreFormatted(t *testing.T) {
 	}
 }
 
-// TestStacksAreValid has every stack checked against the schemas of its providers. Deprecated
-// arguments are warnings, and these count.
+// TestStacksAreValid has every stack checked against the schemas of its providers. Warnings count.
 func TestStacksAreValid(t *testing.T) {
 	t.Parallel()
 	needTerraform(t)

@@ -49,9 +49,13 @@ locals {
     "roles/serviceusage.serviceUsageAdmin",
   ]
 
+  # By its parts and not from the resource: a plan then shows the whole condition below.
+  live_rows = "projects/${var.project}/roles/${replace(var.name, "-", "_")}_live_rows"
+
   # The roles that stacks grant on the project. The identity that applies may grant and revoke these
   # only, so a change that was slipped into a stack cannot make anybody an owner.
   grantable_roles = [
+    local.live_rows,
     "roles/bigquery.jobUser",
     "roles/browser",
     "roles/cloudasset.viewer",
@@ -61,6 +65,25 @@ locals {
     "roles/monitoring.metricWriter",
     "roles/monitoring.viewer",
   ]
+}
+
+# serve follows a topic by a subscription of its own, for as long as a stream of live rows lasts. The
+# stack apps grants this role; it is made here because the identity that applies may not make roles.
+resource "google_project_iam_custom_role" "live_rows" {
+  provider = google-beta
+
+  project     = var.project
+  role_id     = "${replace(var.name, "-", "_")}_live_rows"
+  title       = "${var.name} live rows"
+  description = "Subscriptions that come and go with their readers; no right to change or share one"
+  permissions = [
+    "pubsub.subscriptions.consume",
+    "pubsub.subscriptions.create",
+    "pubsub.subscriptions.delete",
+    "pubsub.subscriptions.get",
+  ]
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_service_account" "plan" {

@@ -78,6 +78,10 @@ run "a_bucket_and_two_identities" {
   }
 
   assert {
+    condition     = local.live_rows == "projects/latam-prod/roles/${google_project_iam_custom_role.live_rows.role_id}" && contains(local.grantable_roles, local.live_rows)
+    error_message = "The stack apps must be able to grant the role of live rows."
+  }
+  assert {
     condition     = strcontains(google_project_iam_member.apply_grants[0].condition[0].expression, "modifiedGrantsByRole")
     error_message = "Who may change the project's policy must be limited to some roles."
   }
@@ -123,6 +127,10 @@ run "no_identities_without_github" {
       length(google_storage_bucket_iam_member.apply_states) == 0,
     ])
     error_message = "Without a repository there is nobody to let in."
+  }
+  assert {
+    condition     = google_project_iam_custom_role.live_rows.role_id == "latam_live_rows"
+    error_message = "The role of live rows is needed without GitHub as well."
   }
   assert {
     condition     = output.plan_email == "" && output.apply_email == "" && output.workload_identity_provider == ""

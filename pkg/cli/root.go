@@ -45,7 +45,7 @@ brings both with it; in production it uses Google Cloud's.`,
 		upCmd(a), ingestCmd(a), serveCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
-		openapiCmd(a), explainCmd(a),
+		openapiCmd(a), explainCmd(a), stacksCmd(a),
 		versionCmd(a),
 	)
 	usageErrors(root)

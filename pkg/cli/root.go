@@ -48,7 +48,7 @@ brings both with it; in production it uses Google Cloud's.`,
 		planCmd(a), downCmd(a), driftCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
-		openapiCmd(a), explainCmd(a),
+		openapiCmd(a), explainCmd(a), stacksCmd(a),
 		versionCmd(a),
 	)
 	usageErrors(root)

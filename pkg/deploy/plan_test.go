@@ -425,6 +425,11 @@ func TestReplicas(t *testing.T) {
 	if replicas("serve-green") != int64(3) || replicas("serve-blue") != int64(0) || replicas("ingest") != int64(7) {
 		t.Errorf("after a new image: green %v, blue %v, ingest %v", replicas("serve-green"), replicas("serve-blue"), replicas("ingest"))
 	}
+	for _, entry := range w.get("Deployment/flights/serve-blue").GetManagedFields() {
+		if entry.Manager == "latamctl" && strings.Contains(string(entry.FieldsV1.GetRawBytes()), "f:replicas") {
+			t.Error("a number that the autoscaler set became ours as well")
+		}
+	}
 }
 
 // TestSecrets are made once, follow what is set, and are never shown.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // Render returns the objects of an environment in the order in which they are applied. It touches
@@ -78,4 +79,17 @@ func ownKinds() []schema.GroupVersionKind {
 		kind("gateway.networking.k8s.io", "v1", "Gateway"), kind("gateway.networking.k8s.io", "v1", "HTTPRoute"),
 		kind("networking.gke.io", "v1", "GCPBackendPolicy"), kind("networking.gke.io", "v1", "GCPGatewayPolicy"), kind("networking.gke.io", "v1", "HealthCheckPolicy"),
 	}
+}
+
+// Text is objects as YAML documents, as `kubectl apply -f -` takes them.
+func Text(objects []*unstructured.Unstructured) ([]byte, error) {
+	var text []byte
+	for _, o := range objects {
+		document, err := yaml.Marshal(o.Object)
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", address(o), err)
+		}
+		text = append(append(text, "---\n"...), document...)
+	}
+	return text, nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // cursorSecret holds the key with which all replicas of serve seal cursors.
-const cursorSecret = "serve-cursor"
+const cursorSecret = "serve-cursor" //nolint:gosec // It is the name of an object.
 
 const cursorKeyBytes = 32
 

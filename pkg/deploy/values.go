@@ -26,7 +26,7 @@ type Values struct {
 	BackendHost string
 	// Declaration is the text of latam.yaml.
 	Declaration []byte
-	// OTLPEndpoint is where metrics and traces go, such as http://datadog.datadog:4318; "" sends none.
+	// OTLPEndpoint is where metrics and traces go, such as http://datadog.datadog.svc.cluster.local:4318; "" sends none.
 	OTLPEndpoint string
 	// Live is the colour that gets the requests. Default blue. Plan and Apply take what the cluster has.
 	Live string
@@ -87,14 +87,6 @@ func (v Values) account(role string) string {
 		project = id + "." + domain // example.com:my-project has accounts in my-project.example.com.
 	}
 	return v.Name + "-" + role + "@" + project + ".iam.gserviceaccount.com"
-}
-
-// idle is the colour that gets no requests.
-func (v Values) idle() string {
-	if v.Live == Green {
-		return Blue
-	}
-	return Green
 }
 
 // image returns the image's repository and its digest.

@@ -40,6 +40,9 @@ func (a *applying) outcome(stack string, f func(*Outcome)) {
 
 // carryOut applies all nodes in their order.
 func (a *applying) carryOut(ctx context.Context) {
+	if err := a.r.record.change(func(rec *record) { rec.Begun = true }); err != nil {
+		a.d.opts.Log.Warn("the beginning of the run was not recorded", "run", a.r.id, "error", err)
+	}
 	q := queue{
 		nodes: a.nodes, parallel: a.d.opts.Parallel, failFast: a.failFast,
 		before: func(n *node) []string { return n.needs },

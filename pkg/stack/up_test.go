@@ -381,8 +381,22 @@ func TestUpInterrupted(t *testing.T) {
 	if f.memory.objects["prod/latamctl.lock"] != nil {
 		t.Error("the lock of the environment is still held")
 	}
-	f.hook = nil
+	f.hook, f.answer = nil, errors.New("no")
+	if _, err := f.up(UpOptions{Resume: true}); !errors.Is(err, f.answer) {
+		t.Errorf("got %v", err)
+	}
+	f.answer, f.calls = nil, nil // A run that was refused is not the one to resume.
 	wantPhases(t, f.mustUp(UpOptions{Resume: true}), "network unchanged, cluster done, apps done")
+	if f.count("plan network") != 0 {
+		t.Error("what was finished was planned again")
+	}
+}
+
+func TestResumeNothing(t *testing.T) {
+	f := chained(t)
+	if _, err := f.up(UpOptions{Resume: true}); err == nil || !strings.Contains(err.Error(), "leave --resume out") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestUpAdopts leaves a record as a run that was killed does.

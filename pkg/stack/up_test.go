@@ -123,6 +123,25 @@ func TestGrades(t *testing.T) {
 	}
 }
 
+// TestUpMovedOutput applies a cluster whose endpoint changes although its plan did not say so.
+func TestUpMovedOutput(t *testing.T) {
+	f := chained(t)
+	f.mustUp(UpOptions{})
+	f.stacks["cluster"].resources = append(f.stacks["cluster"].resources, "thing.more")
+	f.hook = func(_ context.Context, call string) {
+		if call == "apply cluster" {
+			f.mu.Lock()
+			f.stacks["cluster"].outputs["endpoint"] = "10.9.9.9"
+			f.mu.Unlock()
+		}
+	}
+	f.calls = nil
+	f.mustUp(UpOptions{})
+	if f.world.values["apps"]["cluster_endpoint"] != "10.9.9.9" || f.count("plan apps") != 2 {
+		t.Errorf("apps was planned with %v, calls %v", f.world.values["apps"], f.calls)
+	}
+}
+
 func TestUpMissingUpstream(t *testing.T) {
 	f := chained(t)
 	_, err := f.up(UpOptions{Selection: Selection{Stacks: []string{"apps"}}})

@@ -19,6 +19,7 @@ func (p *Process) SyncFolder(dir string, files map[string][]byte, keep func(path
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("make folder %s private: %w", dir, err)
 	}
+	var stale []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
@@ -35,8 +36,14 @@ func (p *Process) SyncFolder(dir string, files map[string][]byte, keep func(path
 		case wanted && entry.Type().IsRegular(), keep(name), entry.IsDir():
 			return nil
 		}
-		return os.Remove(path)
+		stale = append(stale, path)
+		return nil
 	})
+	for _, path := range stale {
+		if err == nil {
+			err = os.Remove(path)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("remove old files of %s: %w", dir, err)
 	}

@@ -40,6 +40,9 @@ func (a *applying) outcome(stack string, f func(*Outcome)) {
 
 // carryOut applies all nodes in their order.
 func (a *applying) carryOut(ctx context.Context) {
+	if err := a.r.record.change(func(rec *record) { rec.Begun = true }); err != nil {
+		a.d.opts.Log.Warn("the beginning of the run was not recorded", "run", a.r.id, "error", err)
+	}
 	q := queue{
 		nodes: a.nodes, parallel: a.d.opts.Parallel, failFast: a.failFast,
 		before: func(n *node) []string { return n.needs },
@@ -102,8 +105,11 @@ func (a *applying) applyNode(ctx context.Context, n *node) error {
 // apply failed for a reason that may pass, because the old file is of no use once something was done.
 func (a *applying) applyStack(ctx context.Context, one *planned) error {
 	approved := one.section.Changes
-	var err error
-	if !one.appliable {
+	moved, err := a.moved(ctx, one)
+	if err != nil {
+		return err
+	}
+	if !one.appliable || moved {
 		if one, err = a.planAgain(ctx, one, &approved); err != nil {
 			return err
 		}
@@ -130,6 +136,20 @@ func (a *applying) applyStack(ctx context.Context, one *planned) error {
 			return err
 		}
 	}
+}
+
+// moved tells whether an exact plan was made with outputs of other stacks that are not the same any
+// more. Terraform does not check that: it would apply the old values.
+func (a *applying) moved(ctx context.Context, one *planned) (bool, error) {
+	if a.destroy || !one.appliable || len(sourcesOf(one.node.stack)) == 0 {
+		return false, nil
+	}
+	in, err := a.d.resolve(ctx, one.node.stack, nil)
+	if err != nil {
+		return false, err
+	}
+	now, err := a.d.digests(one.node.stack, in)
+	return now.Consumed != one.digests.Consumed, err
 }
 
 // settled ends a stack that needs nothing, or nothing more.

@@ -47,6 +47,18 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 		w.found = append(w.found, a)
 		return
 	}
+	if w.within(path, before, after, hiddenBefore, hiddenAfter, unknown) {
+		return
+	}
+	if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) {
+		w.found = append(w.found, plan.Attribute{Path: path, Sensitive: true})
+		return
+	}
+	w.found = append(w.found, plan.Attribute{Path: path, Before: valueText(before), After: valueText(after), Unknown: anyTrue(unknown)})
+}
+
+// within looks at the members of two maps, or of two lists of the same length, one by one.
+func (w *differ) within(path string, before, after, hiddenBefore, hiddenAfter, unknown any) bool {
 	beforeMap, isMap := before.(map[string]any)
 	afterMap, alsoMap := after.(map[string]any)
 	if isMap && alsoMap {
@@ -58,7 +70,7 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			w.walk(step(path, key), beforeMap[key], afterMap[key], member(hiddenBefore, key), member(hiddenAfter, key), member(unknown, key))
 		}
-		return
+		return true
 	}
 	beforeList, isList := before.([]any)
 	afterList, alsoList := after.([]any)
@@ -66,13 +78,9 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 		for i := range beforeList {
 			w.walk(fmt.Sprintf("%s[%d]", path, i), beforeList[i], afterList[i], element(hiddenBefore, i), element(hiddenAfter, i), element(unknown, i))
 		}
-		return
+		return true
 	}
-	if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) {
-		w.found = append(w.found, plan.Attribute{Path: path, Sensitive: true})
-		return
-	}
-	w.found = append(w.found, plan.Attribute{Path: path, Before: valueText(before), After: valueText(after), Unknown: anyTrue(unknown)})
+	return false
 }
 
 func step(path, key string) string {

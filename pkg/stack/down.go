@@ -73,18 +73,8 @@ func (a *applying) nothingToDestroy() bool {
 // nobody named them.
 func (d *Driver) chooseDown(ctx context.Context, o DownOptions) (nodes []*node, stay []plan.Section, err error) {
 	all := d.allNodes()
-	if nodes, err = d.choose(o.Selection); err != nil {
+	if nodes, err = d.chosenForDown(all, o); err != nil {
 		return nil, nil, err
-	}
-	for _, name := range o.IncludeKept {
-		if !has(all, name) {
-			return nil, nil, fmt.Errorf("select stacks: there is no stack %q; the stacks are %s", name, strings.Join(names(all), ", "))
-		}
-	}
-	if o.Cascade {
-		nodes = slices.DeleteFunc(slices.Clone(all), func(n *node) bool {
-			return !has(nodes, n.name) && !slices.ContainsFunc(n.needs, func(need string) bool { return has(nodes, need) })
-		})
 	}
 	why := map[string]string{}
 	for _, n := range nodes {
@@ -92,10 +82,10 @@ func (d *Driver) chooseDown(ctx context.Context, o DownOptions) (nodes []*node, 
 			why[n.name] = "stays: name it with --include-kept " + n.name + " to destroy it"
 		}
 	}
-	leaves := func(n *node) bool { return has(nodes, n.name) && why[n.name] == "" }
+	leaves := func(name string) bool { return has(nodes, name) && why[name] == "" }
 	// From the last to the first, so that what stays keeps all that it needs.
 	for _, n := range slices.Backward(all) {
-		if !leaves(n) {
+		if !leaves(n.name) {
 			continue
 		}
 		user, err := d.userOf(ctx, n, all, leaves)
@@ -105,17 +95,8 @@ func (d *Driver) chooseDown(ctx context.Context, o DownOptions) (nodes []*node, 
 		if user == "" {
 			continue
 		}
-		if len(o.Stacks) > 0 && why[user] == "" {
-			return nil, nil, &Refused{
-				Doing: "destroy stack " + n.name, Why: "stack " + user + " needs it and still has resources",
-				Hint: "destroy that first, or both with --cascade",
-			}
-		}
-		if len(o.Stacks) > 0 && slices.Contains(o.Stacks, n.name) {
-			return nil, nil, &Refused{
-				Doing: "destroy stack " + n.name, Why: "stack " + user + " needs it and is kept",
-				Hint: "add --include-kept " + user + " if that is to go too",
-			}
+		if err := refuseNeeded(o, n.name, user, why[user] != ""); err != nil {
+			return nil, nil, err
 		}
 		why[n.name] = "stays: " + user + " needs it"
 	}
@@ -126,15 +107,43 @@ func (d *Driver) chooseDown(ctx context.Context, o DownOptions) (nodes []*node, 
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool {
 		// The manifests go with what they run on.
-		ground := n.stack == nil && (leaves(&node{name: d.opts.ManifestsAfter}) || leaves(&node{name: d.opts.ManifestsCluster}))
-		return !leaves(n) && !ground
+		ground := n.stack == nil && (leaves(d.opts.ManifestsAfter) || leaves(d.opts.ManifestsCluster))
+		return !leaves(n.name) && !ground
 	}), stay, nil
 }
 
+// chosenForDown are the nodes that were asked for, with those that need them when they go too.
+func (d *Driver) chosenForDown(all []*node, o DownOptions) ([]*node, error) {
+	for _, name := range o.IncludeKept {
+		if !has(all, name) {
+			return nil, fmt.Errorf("select stacks: there is no stack %q; the stacks are %s", name, strings.Join(names(all), ", "))
+		}
+	}
+	nodes, err := d.choose(o.Selection)
+	if err != nil || !o.Cascade {
+		return nodes, err
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool {
+		return !has(nodes, n.name) && !slices.ContainsFunc(n.needs, func(need string) bool { return has(nodes, need) })
+	}), nil
+}
+
+// refuseNeeded refuses to destroy a stack that was named while another one that stays needs it.
+func refuseNeeded(o DownOptions, name, user string, kept bool) error {
+	doing := "destroy stack " + name
+	switch {
+	case len(o.Stacks) > 0 && !kept:
+		return &Refused{Doing: doing, Why: "stack " + user + " needs it and still has resources", Hint: "destroy that first, or both with --cascade"}
+	case slices.Contains(o.Stacks, name):
+		return &Refused{Doing: doing, Why: "stack " + user + " needs it and is kept", Hint: "add --include-kept " + user + " if that is to go too"}
+	}
+	return nil
+}
+
 // userOf returns a stack that stays, needs the node and has resources, or "".
-func (d *Driver) userOf(ctx context.Context, n *node, all []*node, leaves func(*node) bool) (string, error) {
+func (d *Driver) userOf(ctx context.Context, n *node, all []*node, leaves func(name string) bool) (string, error) {
 	for _, user := range all {
-		if user.stack == nil || leaves(user) || !slices.Contains(user.needs, n.name) {
+		if user.stack == nil || leaves(user.name) || !slices.Contains(user.needs, n.name) {
 			continue
 		}
 		st, err := d.states.Read(ctx, user.name)

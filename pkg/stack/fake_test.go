@@ -219,7 +219,7 @@ func (w *world) Plan(ctx context.Context, ws terraform.Workspace, o terraform.Pl
 	for name, value := range s.outputs {
 		if quoted, _ := json.Marshal(value); string(old[name]) != string(quoted) {
 			c := terraform.OutputChange{Action: "create", Sensitive: s.sensitive[name]}
-			if s.known[name] && !c.Sensitive {
+			if s.known[name] { // The driver must not use a sensitive one.
 				c.Value = quoted
 			}
 			summary.Outputs[name] = c

@@ -19,16 +19,18 @@ const recordVersion = 1
 
 // record is what a run writes down while it goes on, for the next one to go on from.
 type record struct {
-	Version     int                     `json:"version"`
-	Run         string                  `json:"run"`
-	Command     string                  `json:"command"` // up or down
-	Environment string                  `json:"environment"`
-	Host        string                  `json:"host"`
-	PID         int                     `json:"pid"`
-	Started     time.Time               `json:"started"`
-	Ended       time.Time               `json:"ended,omitzero"`
-	Selection   Selection               `json:"selection"`
-	Stacks      map[string]*stackRecord `json:"stacks"`
+	Version     int       `json:"version"`
+	Run         string    `json:"run"`
+	Command     string    `json:"command"` // up or down
+	Environment string    `json:"environment"`
+	Host        string    `json:"host"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Ended       time.Time `json:"ended,omitzero"`
+	Selection   Selection `json:"selection"`
+	// Begun is set once the plan was approved. What was only planned is nothing to resume.
+	Begun  bool                    `json:"begun,omitempty"`
+	Stacks map[string]*stackRecord `json:"stacks"`
 }
 
 // stackRecord is how far a run came with one stack.
@@ -116,14 +118,14 @@ func (d *Driver) journals(except string) ([]*journal, error) {
 	return out, nil
 }
 
-// lastUp is the record of the last up before this run.
+// lastUp is the record of the last up before this run that began to apply.
 func (d *Driver) lastUp(except string) (*record, error) {
 	all, err := d.journals(except)
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range slices.Backward(all) {
-		if j.rec.Command == "up" {
+		if j.rec.Command == "up" && j.rec.Begun {
 			return &j.rec, nil
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/latamctl/latamctl/pkg/plan"
 )
 
-// Plan says what would change. Stacks that cannot be planned have an error in their section; the
-// returned error is about the whole plan.
+// Plan says what would change. Stacks that cannot be planned have an error in their section, and the
+// error is a *Failed with all of them; the plan is there all the same.
 func (d *Driver) Plan(ctx context.Context, o PlanOptions) (*plan.Plan, error) {
 	if o.Destroy && o.Bundle != "" {
 		return nil, errors.New("plan to destroy: such a plan is not saved; latamctl down plans, asks and destroys")
@@ -37,9 +37,11 @@ func (d *Driver) Plan(ctx context.Context, o PlanOptions) (*plan.Plan, error) {
 		return p, &Interrupted{Run: r.id, Hint: "plan again", Cause: context.Cause(ctx)}
 	}
 	if o.Bundle != "" {
-		return p, d.writeBundle(r, o.Bundle, p, plans, nodes)
+		if err := d.writeBundle(r, o.Bundle, p, plans, nodes); err != nil {
+			return p, err
+		}
 	}
-	return p, nil
+	return p, plans.failed(nodes)
 }
 
 func (d *Driver) planNodes(ctx context.Context, o PlanOptions) ([]*node, []plan.Section, error) {
@@ -52,6 +54,7 @@ func (d *Driver) planNodes(ctx context.Context, o PlanOptions) ([]*node, []plan.
 }
 
 // Drift says what was changed outside, and what of the declaration was not applied. It locks nothing.
+// Its errors are those of Plan.
 func (d *Driver) Drift(ctx context.Context, s Selection) (*plan.Plan, error) {
 	nodes, err := d.choose(s)
 	if err != nil {
@@ -63,9 +66,9 @@ func (d *Driver) Drift(ctx context.Context, s Selection) (*plan.Plan, error) {
 	}
 	defer d.clean(r)
 	defer d.killOnDemand(nodes)()
-	p, _ := d.planAll(ctx, r, nodes, how{drift: true})
+	p, plans := d.planAll(ctx, r, nodes, how{drift: true})
 	if ctx.Err() != nil {
 		return p, &Interrupted{Run: r.id, Hint: "look again", Cause: context.Cause(ctx)}
 	}
-	return p, nil
+	return p, plans.failed(nodes)
 }

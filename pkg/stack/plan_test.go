@@ -117,7 +117,8 @@ func TestBundleOfFailedPlan(t *testing.T) {
 	}
 	f.fail("plan", "cluster", fault{kind: terraform.Denied})
 	p, err := f.driver().Plan(t.Context(), PlanOptions{Bundle: "bundle"})
-	if err != nil || sectionOf(p, "cluster").Error == "" || sectionOf(p, "apps").Blocked != "cluster" || sectionOf(p, "registry").Error != "" {
+	var failed *Failed
+	if !errors.As(err, &failed) || !slices.Equal(failed.Stacks, []string{"cluster"}) || sectionOf(p, "cluster").Error == "" || sectionOf(p, "apps").Blocked != "cluster" || sectionOf(p, "registry").Error != "" {
 		t.Fatalf("%v %+v", err, p)
 	}
 	if f.proc.Exists("bundle/manifest.json") {

@@ -61,6 +61,20 @@ func (p *planning) put(one *planned) {
 	p.byName[one.node.name] = one
 }
 
+// failed is a *Failed with the nodes that could not be planned, or nil.
+func (p *planning) failed(nodes []*node) error {
+	failed := &Failed{}
+	for _, n := range nodes {
+		if one := p.get(n.name); one.err != nil {
+			failed.Stacks, failed.Errs = append(failed.Stacks, n.name), append(failed.Errs, one.err)
+		}
+	}
+	if len(failed.Stacks) == 0 {
+		return nil
+	}
+	return failed
+}
+
 // how are the variants of planning one stack.
 type how struct {
 	destroy, noRefresh bool

@@ -123,6 +123,25 @@ func TestGrades(t *testing.T) {
 	}
 }
 
+// TestUpMovedOutput applies a cluster whose endpoint changes although its plan did not say so.
+func TestUpMovedOutput(t *testing.T) {
+	f := chained(t)
+	f.mustUp(UpOptions{})
+	f.stacks["cluster"].resources = append(f.stacks["cluster"].resources, "thing.more")
+	f.hook = func(_ context.Context, call string) {
+		if call == "apply cluster" {
+			f.mu.Lock()
+			f.stacks["cluster"].outputs["endpoint"] = "10.9.9.9"
+			f.mu.Unlock()
+		}
+	}
+	f.calls = nil
+	f.mustUp(UpOptions{})
+	if f.world.values["apps"]["cluster_endpoint"] != "10.9.9.9" || f.count("plan apps") != 2 {
+		t.Errorf("apps was planned with %v, calls %v", f.world.values["apps"], f.calls)
+	}
+}
+
 func TestUpMissingUpstream(t *testing.T) {
 	f := chained(t)
 	_, err := f.up(UpOptions{Selection: Selection{Stacks: []string{"apps"}}})
@@ -381,8 +400,22 @@ func TestUpInterrupted(t *testing.T) {
 	if f.memory.objects["prod/latamctl.lock"] != nil {
 		t.Error("the lock of the environment is still held")
 	}
-	f.hook = nil
+	f.hook, f.answer = nil, errors.New("no")
+	if _, err := f.up(UpOptions{Resume: true}); !errors.Is(err, f.answer) {
+		t.Errorf("got %v", err)
+	}
+	f.answer, f.calls = nil, nil // A run that was refused is not the one to resume.
 	wantPhases(t, f.mustUp(UpOptions{Resume: true}), "network unchanged, cluster done, apps done")
+	if f.count("plan network") != 0 {
+		t.Error("what was finished was planned again")
+	}
+}
+
+func TestResumeNothing(t *testing.T) {
+	f := chained(t)
+	if _, err := f.up(UpOptions{Resume: true}); err == nil || !strings.Contains(err.Error(), "leave --resume out") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestUpAdopts leaves a record as a run that was killed does.

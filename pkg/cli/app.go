@@ -21,6 +21,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
 	"github.com/latamctl/latamctl/pkg/proc"
+	"github.com/latamctl/latamctl/pkg/stack/terraform"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
@@ -45,6 +46,7 @@ type app struct {
 
 	// What load fills in.
 	decl     *dataset.Declaration
+	source   []byte // the text of the declaration
 	settings []config.Setting
 	log      *slog.Logger
 }
@@ -57,7 +59,10 @@ type globalOptions struct {
 }
 
 // Main runs the program and returns its exit code. It is the only place that prints an error.
-func Main(p *proc.Process) int { return mainWith(p, nil) }
+func Main(p *proc.Process) int {
+	terraform.Become(p) // It returns when this process was not started to become terraform.
+	return mainWith(p, nil)
+}
 
 // mainWith is Main with another driver of stacks, for tests.
 func mainWith(p *proc.Process, maker driverMaker) (code int) {
@@ -188,8 +193,10 @@ func (a *app) readDeclaration() (*dataset.Declaration, error) {
 	src, err := a.proc.ReadFile(path)
 	switch {
 	case err == nil:
+		a.source = src
 		return dataset.Load(path, src)
 	case errors.Is(err, fs.ErrNotExist) && a.global.config == "":
+		a.source = examples.Declaration
 		return dataset.Load("", examples.Declaration)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, failf(exitInvalid, "check --config, or leave it out to run the built-in example", "read declaration: %s does not exist", path)

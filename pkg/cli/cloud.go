@@ -15,6 +15,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/plan"
 	"github.com/latamctl/latamctl/pkg/proc"
 	"github.com/latamctl/latamctl/pkg/stack"
+	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
 
 // driver takes the stacks of an environment from what is declared to what runs.
@@ -30,8 +31,9 @@ type driverMaker func(ctx context.Context, o driveOptions) (driver, error)
 
 // driveOptions are how stacks are driven, for all commands that do.
 type driveOptions struct {
-	settings     cloudSettings
+	settings     contract.Settings
 	terraformBin string
+	terraformEnv []string
 	stacksDir    string
 	workDir      string
 	parallel     int
@@ -41,6 +43,10 @@ type driveOptions struct {
 	withDeps     bool
 	dependents   bool
 	events       string
+	kubeconfig   string
+	manifests    string
+	takeOver     bool
+	storageURL   string
 
 	// observe gets every step. It does not block.
 	observe observer
@@ -64,10 +70,13 @@ func addDriveFlags(cmd *cobra.Command, o *driveOptions) {
 	f.IntVar(&o.retries, "retries", defaultRetries, "how often a stack is planned again after a failure that may pass")
 	f.DurationVar(&o.lockTimeout, "lock-timeout", defaultLockTimeout, "longest wait for a lock that someone else holds")
 	f.StringVar(&o.events, "events", "", "write every step as NDJSON to this file, or - for standard output")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster of the Kubernetes objects (default the one that the stack cluster makes)")
+	f.StringVar(&o.manifests, "manifests", manifestsApply, "Kubernetes objects: apply, or skip where something else applies what stacks manifests writes")
+	f.BoolVar(&o.takeOver, "take-over", false, "take Kubernetes objects that others made and fields that others declare")
 	f.StringVar(&o.workDir, "work-dir", defaultWorkDir, "folder of working copies, records and raw logs")
 	addTerraformFlags(cmd, o)
-	config.MarkInvocation(f, "stack", "with-deps", "with-dependents", "events")
-	for _, name := range []string{"stack", "with-deps", "with-dependents", "parallel", "retries", "lock-timeout", "events", "work-dir"} {
+	config.MarkInvocation(f, "stack", "with-deps", "with-dependents", "events", "take-over")
+	for _, name := range []string{"stack", "with-deps", "with-dependents", "parallel", "retries", "lock-timeout", "events", "work-dir", "kubeconfig", "manifests", "take-over"} {
 		annotate(f.Lookup(name), cloudOnly)
 	}
 	addCloudSettings(cmd, &o.settings)
@@ -77,9 +86,12 @@ func addDriveFlags(cmd *cobra.Command, o *driveOptions) {
 func addTerraformFlags(cmd *cobra.Command, o *driveOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.terraformBin, "terraform-bin", "", "terraform or tofu program (default terraform on PATH)")
+	f.StringSliceVar(&o.terraformEnv, "terraform-env", nil, "further variables that terraform and its providers may see, such as VAULT_ADDR; Google's are passed on anyway")
 	f.StringVar(&o.stacksDir, "stacks-dir", "", "folder with stacks of your own, added to the built-in ones; one of the same name replaces it")
-	annotate(f.Lookup("terraform-bin"), cloudOnly)
-	annotate(f.Lookup("stacks-dir"), cloudOnly)
+	f.StringVar(&o.storageURL, "storage-endpoint", "", "address of Cloud Storage, for tests")
+	for _, name := range []string{"terraform-bin", "terraform-env", "stacks-dir", "storage-endpoint"} {
+		annotate(f.Lookup(name), cloudOnly)
+	}
 }
 
 func (o *driveOptions) selection() stack.Selection {

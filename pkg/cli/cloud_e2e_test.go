@@ -96,7 +96,7 @@ func newCloud(t *testing.T) *cloud {
 	c.declare("")
 	c.env = []string{
 		"TF_CLI_CONFIG_FILE=" + rc, "STUB_WORLD=" + c.world,
-		"LATAM_KUBECONFIG=" + c.kubeconfig(), "NO_COLOR=1", "GITHUB_STEP_SUMMARY=",
+		"LATAM_KUBECONFIG=" + c.kubeconfig(), "NO_COLOR=1", "GITHUB_STEP_SUMMARY=", "LATAM_TERRAFORM_ENV=STUB_WORLD,STUB_FAIL,STUB_DELAY",
 	}
 	return c
 }
@@ -299,7 +299,7 @@ func (c *cloud) unchanged(when string) {
 	if r := c.want(0, c.run("plan", "-o", "json"), "plan "+when); len(changes(t, r.stdout)) > 0 {
 		t.Errorf("%s something is left to change: %v", when, changes(t, r.stdout))
 	}
-	c.want(0, c.run("up", "--yes", "--expect-no-changes"), "up "+when)
+	c.want(0, c.run("up", "--no-input"), "up "+when)
 	r := c.want(0, c.runWith([]string{"STUB_FAIL=any"}, "plan", "--changed"), "plan --changed "+when)
 	if !strings.Contains(r.stdout, "unchanged") {
 		t.Errorf("plan --changed %s says:\n%s", when, r.stdout)

@@ -36,7 +36,7 @@ func (a *app) cloudFault(ctx context.Context, err error) error {
 	case errors.Is(err, bucket.ErrNoBucket):
 		return fail(exitUnavailable, "latamctl up --env "+a.global.env+" creates it", err)
 	}
-	return err
+	return a.stackFault(err)
 }
 
 // refusalFault names the flags that would let a plan through.

@@ -78,7 +78,7 @@ func TestPlanOptionsReachTheDriver(t *testing.T) {
 	if d.o.parallel != 3 || d.o.retries != 5 || d.o.lockTimeout != 9*time.Minute || d.o.terraformBin != "tofu" || d.o.stacksDir != "mine" {
 		t.Errorf("options %+v", d.o)
 	}
-	if s.project != "my-project" || s.region != "us-central1" || s.bigtableMaxNodes != 3 || s.bigtableMinNodes != 2 || s.nodeMax != 9 || s.deletionProtection || s.topicRetention != "7d" || !cmp.Equal(s.budgetEmails, []string{"a@example.com", "b@example.com"}) {
+	if s.Project != "my-project" || s.Region != "us-central1" || s.BigtableMaxNodes != 3 || s.BigtableMinNodes != 2 || s.NodeMax != 9 || s.DeletionProtection || s.TopicRetention != 7*24*time.Hour || !cmp.Equal(s.BudgetEmails, []string{"a@example.com", "b@example.com"}) {
 		t.Errorf("settings %+v", s)
 	}
 	var doc plan.Document

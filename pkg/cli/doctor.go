@@ -9,31 +9,43 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/stack/terraform"
 )
 
 // doctorOptions are the addresses and the folder that up would use.
 type doctorOptions struct {
 	addresses map[string]*string
 	dataDir   string
+	drive     driveOptions
+	install   bool
 }
 
 func doctorCmd(a *app) *cobra.Command {
 	o := doctorOptions{addresses: map[string]*string{}}
 	cmd := &cobra.Command{
 		Use: "doctor", GroupID: groupCheck,
-		Short: "Check this machine: declaration, ports, data folder, emulators",
-		Long:  "doctor checks what latamctl needs on this machine and says how to mend what is wrong.\nExit 1 when a check fails.",
-		Args:  cobra.NoArgs,
-		RunE:  a.run(nothing, func(ctx context.Context, _ []string) error { return a.runDoctor(ctx, o) }),
+		Short: "Check this machine, or what an environment on Google Cloud needs",
+		Long: `doctor checks what latamctl needs and says how to mend what is wrong: on this machine the
+declaration, ports, data folder and emulators; for an environment on Google Cloud terraform,
+credentials, the project with its APIs, the bucket of the states and the locks. It changes
+nothing, except that --install-terraform installs a pinned version. Exit 1 when a check fails.`,
+		Example: "  latamctl doctor\n  latamctl doctor --env prod\n  latamctl doctor --install-terraform",
+		Args:    cobra.NoArgs,
 	}
+	cmd.RunE = a.run(nothing, func(ctx context.Context, _ []string) error { return a.runDoctor(ctx, cmd.Flags(), &o) })
 	for _, flag := range []struct{ name, addr string }{
 		{"http", "127.0.0.1:8080"}, {"admin", "127.0.0.1:9090"}, {"pubsub", "127.0.0.1:8085"}, {"bigtable", "127.0.0.1:8086"},
 	} {
 		o.addresses[flag.name] = cmd.Flags().String(flag.name, flag.addr, "address that up would listen on")
 	}
 	cmd.Flags().StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder that up would use")
+	cmd.Flags().BoolVar(&o.install, "install-terraform", false, "install terraform "+terraform.InstallVersion+" for this user, by its checksum")
+	config.MarkInvocation(cmd.Flags(), "install-terraform")
+	addTerraformFlags(cmd, &o.drive)
+	addCloudSettings(cmd, &o.drive.settings)
 	return cmd
 }
 
@@ -51,8 +63,16 @@ const (
 	statusFail = "fail"
 )
 
-func (a *app) runDoctor(ctx context.Context, o doctorOptions) error {
-	findings := []finding{a.checkDeclaration(), a.checkSettings(), a.checkDataDir(o.dataDir)}
+func (a *app) runDoctor(ctx context.Context, flags *pflag.FlagSet, o *doctorOptions) error {
+	if o.install {
+		return a.installTerraform(ctx)
+	}
+	resolved := a.load(flags) == nil // What is wrong with it is found below.
+	findings := []finding{a.checkDeclaration(), a.checkSettings()}
+	if inCloud, err := a.inCloud(); resolved && err == nil && inCloud {
+		return a.concludeDoctor(append(findings, a.checkCloud(ctx, &o.drive)...))
+	}
+	findings = append(findings, a.checkDataDir(o.dataDir))
 	_, running := a.liveStack(ctx, o.dataDir)
 	for _, name := range []string{"http", "admin", "pubsub", "bigtable"} {
 		findings = append(findings, checkPort(ctx, name, *o.addresses[name], running == nil))
@@ -62,6 +82,11 @@ func (a *app) runDoctor(ctx context.Context, o doctorOptions) error {
 			findings = append(findings, checkReachable(ctx, name, addr))
 		}
 	}
+	return a.concludeDoctor(findings)
+}
+
+// concludeDoctor prints the findings and counts those that failed.
+func (a *app) concludeDoctor(findings []finding) error {
 	failed := 0
 	for _, f := range findings {
 		if f.Status == statusFail {

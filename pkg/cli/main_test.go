@@ -11,6 +11,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/cli"
 	"github.com/latamctl/latamctl/pkg/proc"
+	"github.com/latamctl/latamctl/pkg/stack/terraform"
 )
 
 // asProgram makes the test binary be latamctl itself, so that tests can start, signal and kill the
@@ -21,6 +22,7 @@ const asProgram = "LATAMCTL_TEST_AS_PROGRAM"
 const asFake = "LATAMCTL_TEST_FAKE_DRIVER"
 
 func TestMain(m *testing.M) {
+	terraform.Become(proc.OS()) // The driver starts this program as terraform, without the variables below.
 	if os.Getenv(asProgram) != "" {
 		os.Exit(cli.Main(proc.OS()))
 	}

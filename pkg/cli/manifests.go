@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,56 +11,60 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/config"
 	"github.com/latamctl/latamctl/pkg/deploy"
-	"github.com/latamctl/latamctl/stacks"
+	"github.com/latamctl/latamctl/pkg/plan"
+	"github.com/latamctl/latamctl/pkg/stack"
+	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
-// manifestsOptions are the flags of stacks manifests.
-type manifestsOptions struct {
-	project, image, backendHost, otlpEndpoint, live string
-}
+// manifestsStack is the stack after which the Kubernetes objects are applied, and whose folder has them.
+const manifestsStack = "apps"
 
-func stacksCmd(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "stacks", GroupID: groupCheck,
-		Short: "Look at what an environment is made of",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(manifestsCmd(a))
-	return cmd
-}
+// What --manifests can be.
+const (
+	manifestsApply = "apply"
+	manifestsSkip  = "skip"
+)
 
-func manifestsCmd(a *app) *cobra.Command {
-	var o manifestsOptions
+func stacksManifestsCmd(a *app) *cobra.Command {
+	var o driveOptions
+	var live string
 	cmd := &cobra.Command{
 		Use:   "manifests [DIR]",
 		Short: "Print the Kubernetes objects of an environment, or write them as a kustomization",
 		Long: `manifests renders the Kubernetes objects that up applies to an environment's cluster. With a folder
 it writes them as a kustomization: base, and an overlay with the values of the environment, for
-kubectl apply -k or Argo CD. It needs no network.
+kubectl apply -k or Argo CD; up --manifests skip then leaves them alone. It needs no network.
 
 The Secret serve-cursor is in neither: up makes it once. Where something else applies the objects,
 make it by hand: kubectl create secret generic serve-cursor --from-literal key=$(openssl rand -hex 32)`,
 		Example: `  latamctl stacks manifests --env prod
   latamctl stacks manifests --env prod deploy && kubectl apply -k deploy/overlays/prod`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: a.run(settings, func(_ context.Context, args []string) error { return a.runManifests(o, args) }),
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.project, "project", "", "Google Cloud project")
-	f.StringVar(&o.image, "image", "", "image of the services by digest, such as us-central1-docker.pkg.dev/my-project/latam/latamctl@sha256:…")
-	f.StringVar(&o.backendHost, "backend-host", "", "DNS name under which API Gateway reaches serve, such as backend.latam.example.com")
-	f.StringVar(&o.otlpEndpoint, "otlp-endpoint", "", "where the services send metrics and traces, such as http://datadog.datadog.svc.cluster.local:4318 (default nowhere)")
-	f.StringVar(&o.live, "live", deploy.Blue, "colour of serve that gets the requests: blue or green")
-	config.MarkInvocation(f, "live")
+	cmd.RunE = a.run(settings, func(_ context.Context, args []string) error { return a.runManifests(&o, live, args) })
+	cmd.Flags().StringVar(&live, "live", deploy.Blue, "colour of serve that gets the requests: blue or green")
+	config.MarkInvocation(cmd.Flags(), "live")
 	_ = cmd.RegisterFlagCompletionFunc("live", cobra.FixedCompletions([]string{deploy.Blue, deploy.Green}, cobra.ShellCompDirectiveNoFileComp)) // It fails only for an unknown flag.
+	addTerraformFlags(cmd, &o)
+	addCloudSettings(cmd, &o.settings)
 	return cmd
 }
 
-func (a *app) runManifests(o manifestsOptions, args []string) error {
-	base, values, err := a.manifestValues(o)
+func (a *app) runManifests(o *driveOptions, live string, args []string) error {
+	if err := a.needCloud("stacks manifests"); err != nil {
+		return err
+	}
+	e, err := a.describeEnvironment(o)
 	if err != nil {
 		return err
+	}
+	base, values, err := a.manifestValues(e)
+	if err != nil {
+		return err
+	}
+	values.Live = live
+	if err := values.Validate(); err != nil {
+		return a.manifestFault(err)
 	}
 	if len(args) == 0 {
 		return a.printManifests(base, values)
@@ -85,24 +88,80 @@ func (a *app) runManifests(o manifestsOptions, args []string) error {
 	return nil
 }
 
-// manifestValues are the base and what an environment puts in it.
-func (a *app) manifestValues(o manifestsOptions) (fs.FS, deploy.Values, error) {
-	values := deploy.Values{
-		Environment: a.global.env, Name: a.decl.Name, Project: o.project, Image: o.image, BackendHost: o.backendHost,
-		OTLPEndpoint: o.otlpEndpoint, Live: cmp.Or(o.live, deploy.Blue),
+func (a *app) manifestFault(err error) error {
+	return fail(exitInvalid, "set what is missing in environments."+a.global.env+", by LATAM_* or by flag; latamctl config show --origin says where a setting comes from", err)
+}
+
+// otlpService is where the Datadog Agent of stack observability takes metrics and traces.
+const otlpService = "http://datadog.datadog:4318"
+
+// manifestValues are the base and what an environment puts into it.
+func (a *app) manifestValues(e *environment) (fs.FS, deploy.Values, error) {
+	c := e.contract
+	v := deploy.Values{
+		Environment: c.Name, Name: c.Declaration.Name, Project: c.Settings.Project, Image: c.Settings.Image,
+		Instance: c.Names().BigtableInstance, BackendHost: c.Settings.BackendHost, Declaration: a.source,
 	}
-	if a.global.env == localEnv {
-		return nil, values, failf(exitUsage, "say which environment, such as --env prod", "environment %s runs in one process, not in a cluster", localEnv)
+	if agent := e.stacks.Get("observability"); agent != nil && c.Off(agent) == "" {
+		v.OTLPEndpoint = otlpService
 	}
-	var err error
-	if values.Declaration, err = a.proc.ReadFile(a.decl.File); err != nil {
-		return nil, values, failf(exitInvalid, "", "read declaration: %w", err)
+	s := e.stacks.Get(manifestsStack)
+	if s == nil {
+		return nil, v, failf(exitFailed, "", "there is no stack %s, which has the Kubernetes objects", manifestsStack)
 	}
-	if err := values.Validate(); err != nil {
-		return nil, values, fail(exitInvalid, "set what is missing in environments."+a.global.env+", by LATAM_* or by flag; latamctl config show --origin says where a setting comes from", err)
+	base, err := fs.Sub(s.Files, "kubernetes")
+	return base, v, err
+}
+
+// manifests gives the Kubernetes objects to the driver of stacks.
+type manifests struct{ objects *deploy.Manifests }
+
+func (m manifests) Plan(ctx context.Context, c stack.Cluster) (plan.Section, error) {
+	return m.objects.Plan(ctx, deploy.Cluster(c))
+}
+
+func (m manifests) PlanDelete(ctx context.Context, c stack.Cluster) (plan.Section, error) {
+	return m.objects.PlanDelete(ctx, deploy.Cluster(c))
+}
+
+func (m manifests) Apply(ctx context.Context, c stack.Cluster, on func(string)) (plan.Section, error) {
+	return m.objects.Apply(ctx, deploy.Cluster(c), on)
+}
+
+func (m manifests) Delete(ctx context.Context, c stack.Cluster, on func(string)) (plan.Section, error) {
+	return m.objects.Delete(ctx, deploy.Cluster(c), on)
+}
+
+// openManifests returns nil where something else applies the Kubernetes objects, and where the stack
+// before them is off.
+func (a *app) openManifests(o driveOptions, e *environment) (stack.Manifests, error) {
+	switch o.manifests {
+	case manifestsSkip:
+		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+	case manifestsApply:
+	default:
+		return nil, failf(exitUsage, "say --manifests apply or --manifests skip", "--manifests %q is neither apply nor skip", o.manifests)
 	}
-	base, err := fs.Sub(stacks.FS(), "apps/kubernetes")
-	return base, values, err
+	if s := e.stacks.Get(manifestsStack); s == nil || e.contract.Off(s) != "" {
+		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+	}
+	base, values, err := a.manifestValues(e)
+	if err != nil {
+		return nil, err
+	}
+	opts := deploy.Options{
+		Base: base, Values: values, DatadogKey: telemetry.NewSecret(a.proc.Env("DD_API_KEY")), TakeOver: o.takeOver, Log: a.log,
+	}
+	if o.kubeconfig != "" {
+		if opts.Kubeconfig, err = a.proc.ReadFile(o.kubeconfig); err != nil {
+			return nil, failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
+		}
+	}
+	objects, err := deploy.New(opts)
+	if err != nil {
+		return nil, a.manifestFault(err)
+	}
+	return manifests{objects}, nil
 }
 
 func (a *app) printManifests(base fs.FS, values deploy.Values) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
+	"github.com/latamctl/latamctl/pkg/stack/contract"
 	"github.com/latamctl/latamctl/pkg/store"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
@@ -57,6 +58,9 @@ func (a *app) openPlatform(ctx context.Context, service string, eng engine.Optio
 	}
 	if p.instance == "" {
 		p.instance = a.decl.Name
+		if eng.Kind == engine.GCP {
+			p.instance = contract.BigtableInstance(a.decl.Name)
+		}
 	}
 	if err := p.startTelemetry(ctx, a, service); err != nil {
 		return p, err

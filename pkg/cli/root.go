@@ -45,10 +45,10 @@ brings both with it; in production it uses Google Cloud's.`,
 	addGlobalFlags(root, &a.global)
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
-		planCmd(a), downCmd(a), driftCmd(a),
+		planCmd(a), downCmd(a), driftCmd(a), outputCmd(a), stacksCmd(a), unlockCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
-		openapiCmd(a), explainCmd(a), stacksCmd(a),
+		openapiCmd(a), explainCmd(a),
 		versionCmd(a),
 	)
 	usageErrors(root)

@@ -150,6 +150,10 @@ func (s *session) finish(ctx context.Context, o outcome, r *stack.Report, err er
 	if err == nil {
 		fault = nil // The interrupt came when everything was done.
 	}
+	var refused *plan.Refusal
+	if r != nil && r.Plan != nil && s.asked == 0 && errors.As(err, &refused) && !a.global.quiet {
+		_ = plan.Text(&patient{w: a.proc.Err}, r.Plan, plan.TextOptions{Paint: a.planPaint(a.proc.ErrTerminal)}) // Who reads it may be gone.
+	}
 	if r != nil {
 		if shown := a.showReport(o, r, fault != nil, err); shown != nil {
 			return shown

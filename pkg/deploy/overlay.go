@@ -70,7 +70,7 @@ const greenText = `  - target: {kind: Service, name: serve}
 const settingsText = `LATAM_ENV={environment}
 LATAM_ENGINE=gcp
 LATAM_PROJECT={project}
-LATAM_INSTANCE={name}
+LATAM_INSTANCE={instance}
 LATAM_GATEWAY_AUDIENCE=https://{host}
 LATAM_GATEWAY_EMAIL={gateway-account}
 `
@@ -103,7 +103,7 @@ func overlayDir(environment string) string { return "overlays/" + environment }
 func overlay(v Values) []File {
 	repository, digest := v.image()
 	values := strings.NewReplacer(
-		"{environment}", v.Environment, "{name}", v.Name, "{project}", v.Project, "{host}", v.BackendHost,
+		"{environment}", v.Environment, "{name}", v.Name, "{instance}", v.Instance, "{project}", v.Project, "{host}", v.BackendHost,
 		"{repository}", repository, "{digest}", digest,
 		"{ingest-account}", v.account("ingest"), "{serve-account}", v.account("serve"), "{gateway-account}", v.account("gateway"),
 	)

@@ -18,8 +18,10 @@ type Values struct {
 	// Environment is the name of the environment, such as prod.
 	Environment string
 	// Name is the declaration's name: the namespace, and the prefix of everything in the cloud.
-	Name    string
-	Project string
+	Name string
+	// Instance is the Bigtable instance. Default the name.
+	Instance string
+	Project  string
 	// Image is what runs, by digest, such as europe-docker.pkg.dev/p/latam/latamctl@sha256:….
 	Image string
 	// BackendHost is the DNS name under which API Gateway reaches serve.
@@ -36,6 +38,9 @@ type Values struct {
 func (v Values) Defaults() Values {
 	if v.Live == "" {
 		v.Live = Blue
+	}
+	if v.Instance == "" {
+		v.Instance = v.Name
 	}
 	return v
 }
@@ -62,6 +67,9 @@ func (v Values) Validate() error {
 	}
 	check("environment", v.Environment, nameForm, "a name of small letters, digits and hyphens")
 	check("name", v.Name, nameForm, "a name of small letters, digits and hyphens")
+	if v.Instance != "" {
+		check("instance", v.Instance, nameForm, "a name of small letters, digits and hyphens")
+	}
 	check("project", v.Project, projectForm, "the id of a Google Cloud project such as my-project")
 	check("image", v.Image, imageForm, "an image by digest such as us-central1-docker.pkg.dev/my-project/latam/latamctl@sha256:<64 hex digits>; a tag can be moved, so none is taken")
 	check("backend_host", v.BackendHost, hostForm, "a DNS name such as backend.latam.example.com")

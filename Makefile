@@ -31,6 +31,9 @@ fuzz: ## fuzz each target for FUZZTIME (default 20s)
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} $$pkg || exit 1; \
 	  done; done
 
+cloud: ## every stack with real terraform and stand-ins of its providers, from an empty project to none
+	LATAM_CLOUD=1 $(GO) test -run '^TestCloud' -count=1 -v -timeout 40m ./pkg/cli
+
 crash: ## 200 kills of the whole program under load (make test does 20)
 	LATAM_CRASH_KILLS=200 $(GO) test -run '^TestCrash' -count=1 -v -timeout 60m ./pkg/cli
 

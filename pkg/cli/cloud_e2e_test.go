@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,6 +24,7 @@ import (
 // the real schemas, and each resource that exists is a file.
 type cloud struct {
 	t     *testing.T
+	begun time.Time
 	dir   string
 	world string
 	env   []string
@@ -32,8 +34,8 @@ type cloud struct {
 // mirror is the configuration of terraform that has the stand-ins of the providers.
 func mirror(t *testing.T) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("the cloud's tests run real terraform; -short leaves them out")
+	if os.Getenv("LATAM_CLOUD") == "" {
+		t.Skip("minutes of real terraform: make cloud runs it")
 	}
 	return tfmirror.Config(t)
 }
@@ -90,7 +92,7 @@ const weatherDataset = `
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
 	rc := mirror(t)
-	c := &cloud{t: t, dir: t.TempDir(), kube: deploytest.New()}
+	c := &cloud{t: t, dir: t.TempDir(), kube: deploytest.New(), begun: time.Now()}
 	t.Cleanup(c.kube.Close)
 	c.world = filepath.Join(c.dir, "world")
 	c.declare("")
@@ -137,11 +139,13 @@ func (c *cloud) runWith(env []string, args ...string) result {
 	cmd := c.command(env, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	begun := time.Now()
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		c.t.Fatal(err)
 	}
+	c.t.Logf("%5.1fs +%5.1fs %s: exit %d", begun.Sub(c.begun).Seconds(), time.Since(begun).Seconds(), strings.Join(args, " "), cmd.ProcessState.ExitCode())
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
@@ -408,7 +412,7 @@ func (c *cloud) outputsAreMasked() {
 	}
 	// Only the states, the saved plans and what was revealed may hold it.
 	err := filepath.WalkDir(filepath.Join(c.dir, ".latamctl"), func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		b, err := os.ReadFile(path)

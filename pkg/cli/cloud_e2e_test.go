@@ -438,6 +438,9 @@ func (c *cloud) comesDown() {
 	}
 	planned := c.want(3, c.run("plan", "--destroy", "-o", "json"), "plan --destroy")
 	args := []string{"down", "--yes", "--confirm", "prod"}
+	for _, kept := range []string{"storage"} {
+		args = append(args, "--include-kept", kept, "--allow-delete", kept+"/*")
+	}
 	for _, change := range changes(t, planned.stdout) {
 		if action, address, _ := strings.Cut(change, " "); action == "delete" {
 			args = append(args, "--allow-delete", address)

@@ -132,19 +132,30 @@ func (m manifests) Delete(ctx context.Context, c stack.Cluster, on func(string))
 	return m.objects.Delete(ctx, deploy.Cluster(c), on)
 }
 
-// openManifests returns nil where something else applies the Kubernetes objects, and where the stack
-// before them is off.
-func (a *app) openManifests(o driveOptions, e *environment) (stack.Manifests, error) {
+// openManifests returns the Kubernetes objects, or why the environment has none yet. Both are empty
+// where something else applies them.
+func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manifests, off string, err error) {
 	switch o.manifests {
 	case manifestsSkip:
-		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+		return nil, "", nil
 	case manifestsApply:
 	default:
-		return nil, failf(exitUsage, "say --manifests apply or --manifests skip", "--manifests %q is neither apply nor skip", o.manifests)
+		return nil, "", failf(exitUsage, "say --manifests apply or --manifests skip", "--manifests %q is neither apply nor skip", o.manifests)
 	}
-	if s := e.stacks.Get(manifestsStack); s == nil || e.contract.Off(s) != "" {
-		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+	s := e.stacks.Get(manifestsStack)
+	switch {
+	case s == nil:
+		return nil, "", nil
+	case e.contract.Off(s) != "":
+		return nil, "stack " + manifestsStack + " is off", nil
+	case e.contract.Settings.Image == "":
+		return nil, "set image", nil
 	}
+	m, err := a.newManifests(o, e)
+	return m, "", err
+}
+
+func (a *app) newManifests(o driveOptions, e *environment) (stack.Manifests, error) {
 	base, values, err := a.manifestValues(e)
 	if err != nil {
 		return nil, err

@@ -59,10 +59,8 @@ locals {
     "roles/bigquery.jobUser",
     "roles/browser",
     "roles/cloudasset.viewer",
-    "roles/cloudtrace.agent",
     "roles/compute.viewer",
     "roles/container.defaultNodeServiceAccount",
-    "roles/monitoring.metricWriter",
     "roles/monitoring.viewer",
   ]
 }
@@ -172,6 +170,13 @@ resource "google_project_iam_member" "apply_grants" {
       "api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly([%s])",
       join(", ", [for role in local.grantable_roles : "'${role}'"]),
     )
+  }
+
+  lifecycle {
+    precondition {
+      condition     = length(local.grantable_roles) <= 10
+      error_message = "grantable_roles has ${length(local.grantable_roles)} roles; IAM takes ten in one hasOnly. Grant a role on the resource instead of the project, or join two lists by ||."
+    }
   }
 }
 

@@ -24,7 +24,8 @@ locals {
   ]
 
   # What the stacks other than this one create. This stack itself is applied by a person: what
-  # follows cannot change its own rights, nor who may take it.
+  # follows cannot give itself a role on the project. It can say who may take an account of the project, its
+  # own included, because stacks bind accounts to pods, and IAM conditions do not know service accounts.
   apply_roles = [
     "roles/apigateway.admin",
     "roles/artifactregistry.admin",

@@ -21,7 +21,7 @@ resource "terraform_data" "draw" {
   }
 }
 
-# To give a consumer a new key: terraform apply -replace of both, or rename the consumer.
+# A consumer gets a new key beside the old one by a second name, and the old one goes with the first name.
 resource "google_apikeys_key" "consumers" {
   for_each = toset(var.api_consumers)
   provider = google-beta

@@ -3,7 +3,7 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint vet race fuzz crash kill abuse bench soak walk docs tidy clean
+.PHONY: help build test check lint tflint vet race fuzz crash kill abuse bench soak walk docs tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ vet:
 
 lint: ## golangci-lint, the version pinned in tools/go.mod
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+tflint: ## every stack by the rules that tflint has built in; it has to be on PATH
+	@command -v tflint >/dev/null || { echo "tflint is not on PATH: $(GO) install github.com/terraform-linters/tflint@latest" >&2; exit 1; }
+	$(GO) test -run '^TestStacksAreLinted$$' -count=1 ./stacks
 
 race: ## every test under the race detector, with the fuzz seeds and the import levels
 	$(GO) test -race ./...

@@ -135,6 +135,11 @@ func TestPolicies(t *testing.T) {
 			t.Error(finding)
 		}
 	})
+	t.Run("powerful roles", func(t *testing.T) {
+		for _, finding := range tooPowerful(plans) {
+			t.Error(finding)
+		}
+	})
 	t.Run("tags", func(t *testing.T) {
 		for _, finding := range untagged(plans) {
 			t.Error(finding)

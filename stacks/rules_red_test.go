@@ -7,8 +7,11 @@ import (
 	"testing"
 )
 
-// bad has at least one plan for each rule that breaks it, as the resources of `terraform show -json`.
-var bad = []struct{ rule, what, resources, finding string }{
+// badPlan is a plan that breaks a rule, as the resources of `terraform show -json`.
+type badPlan struct{ rule, what, resources, finding string }
+
+// bad has at least one plan for each rule that breaks it.
+var bad = []badPlan{
 	{"no basic roles", "an owner", `{"type": "google_project_iam_member", "change": {"after": {"role": "roles/owner"}}}`, "grants roles/owner"},
 	{"no basic roles", "an editor", `{"type": "google_project_iam_member", "change": {"after": {"role": "roles/editor"}}}`, "grants roles/editor"},
 	{"no basic roles", "a viewer of everything", `{"type": "google_project_iam_member", "change": {"after": {"role": "roles/viewer"}}}`, "grants roles/viewer"},
@@ -69,8 +72,8 @@ func parsePlan(t *testing.T, resources string) plan {
 
 func TestRulesFindWhatIsBad(t *testing.T) {
 	t.Parallel()
-	proven := map[string]bool{}
-	for _, tt := range bad {
+	proven := map[string]bool{"one provider of Google's": true} // It is about no resource.
+	for _, tt := range slices.Concat(bad, badPlatform) {
 		proven[tt.rule] = true
 		t.Run(tt.rule+"/"+tt.what, func(t *testing.T) {
 			t.Parallel()
@@ -97,10 +100,15 @@ func TestRulesFindWhatIsBad(t *testing.T) {
 func TestRulesLetGoodOnesPass(t *testing.T) {
 	t.Parallel()
 	p := parsePlan(t, `
-		{"type": "google_compute_firewall", "change": {"after": {"direction": "INGRESS", "source_ranges": ["0.0.0.0/0"], "deny": [{"protocol": "all"}]}}},
+		{"type": "google_compute_firewall", "change": {"after": {"direction": "INGRESS", "source_ranges": ["0.0.0.0/0"], "deny": [{"protocol": "all"}], "log_config": [{"metadata": "EXCLUDE_ALL_METADATA"}]}}},
 		{"type": "google_compute_firewall", "change": {"after": {"direction": "INGRESS", "source_ranges": ["10.10.0.0/20"], "allow": [{"protocol": "tcp"}]}}},
 		{"type": "google_project_iam_member", "change": {"after": {"role": "roles/pubsub.viewer", "member": "serviceAccount:a@b.iam.gserviceaccount.com"}}},
-		{"type": "google_pubsub_topic", "provider_name": "registry.terraform.io/hashicorp/google-beta", "change": {"after": {}, "after_unknown": {"terraform_labels": true}}},
+		{"type": "google_pubsub_topic", "provider_name": "registry.terraform.io/hashicorp/google-beta", "change": {
+			"after": {"message_storage_policy": [{"allowed_persistence_regions": ["us-central1"]}]}, "after_unknown": {"terraform_labels": true}}},
+		{"type": "google_bigquery_table", "change": {"after": {"view": [{"query": "SELECT 1"}]}}},
+		{"type": "google_apikeys_key", "change": {"after": {"restrictions": [{"api_targets": [{}]}]}, "after_unknown": {"restrictions": [{"api_targets": [{"service": true}]}]}}},
+		{"type": "google_compute_ssl_policy", "change": {"after": {"min_tls_version": "TLS_1_2", "profile": "MODERN"}}},
+		{"type": "google_service_account_iam_member", "change": {"after": {"role": "roles/iam.workloadIdentityUser", "member": "serviceAccount:my-project.svc.id.goog[latam/serve]"}}},
 		{"type": "google_service_account_key", "change": {"actions": ["delete"], "after": null}}`)
 	for _, rule := range rules {
 		for _, finding := range rule.broken(p) {

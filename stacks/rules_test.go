@@ -123,7 +123,7 @@ type rule struct {
 	broken func(plan) []string
 }
 
-var rules = []rule{
+var rules = append(platformRules, []rule{
 	{"no basic roles", basicRoles},
 	{"no public members", publicMembers},
 	{"no service account keys", accountKeys},
@@ -136,7 +136,7 @@ var rules = []rule{
 	{"one repository signs in", oneRepository},
 	{"protected data", protectedData},
 	{"labels", labelled},
-}
+}...)
 
 // each collects what a check finds wrong in resources of some types.
 func each(p plan, check func(planned) string, types ...string) []string {

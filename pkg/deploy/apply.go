@@ -140,7 +140,7 @@ func (m *Manifests) deletions(ctx context.Context, cluster Cluster) (*planner, [
 	if err != nil {
 		return p, nil, err
 	}
-	for _, secret := range [][2]string{{name, cursorSecret}, {m.opts.DatadogNamespace, m.opts.DatadogSecret}} {
+	for _, secret := range [][2]string{{name, cursorSecret}, {m.opts.DatadogNamespace, m.opts.DatadogSecret}, {m.opts.DatadogNamespace, tokenSecret}} {
 		live, err := p.c.get(ctx, secretKind(), secret[0], secret[1])
 		if err != nil {
 			return p, nil, err

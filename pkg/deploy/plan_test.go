@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -446,6 +447,13 @@ func TestSecrets(t *testing.T) {
 	if len(cursor) < 43 || w.get("Secret/datadog/datadog-keys") == nil {
 		t.Errorf("cursor key %q", cursor)
 	}
+	token := w.get("Secret/datadog/datadog-token").Object["data"].(map[string]any)["token"].(string)
+	if len(token) < 43 || token == cursor {
+		t.Errorf("token of the Agent %q", token)
+	}
+	if agent, err := os.ReadFile("../../stacks/observability/main.tf"); err != nil || !strings.Contains(string(agent), `token_secret = "datadog-token"`) {
+		t.Errorf("the stack observability does not name the secret datadog-token (%v)", err)
+	}
 	w.expect(w.plan())
 	w.set("Secret/flights/serve-cursor", "somebody", map[string]any{"key": "b3duCg=="}, "data")
 	w.expect(w.plan()) // A key that was rotated stays.
@@ -466,7 +474,7 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("a refused secret: %v", err)
 	}
 	again, _ := json.Marshal(s)
-	for _, leak := range []string{canary, second, "Y2FuYXJ5", cursor} {
+	for _, leak := range []string{canary, second, "Y2FuYXJ5", cursor, token} {
 		if strings.Contains(string(shown)+string(again)+fmt.Sprint(err), leak) {
 			t.Errorf("%q is shown", leak)
 		}
@@ -474,6 +482,10 @@ func TestSecrets(t *testing.T) {
 	w.server.Before(nil)
 	w.opts.DatadogKey = telemetry.Secret{}
 	w.expect(w.plan())
+	gone, err := w.manifests().PlanDelete(t.Context(), w.cluster())
+	if err != nil || !slices.ContainsFunc(gone.Changes, func(c plan.Change) bool { return c.Address == "Secret/datadog/datadog-token" }) {
+		t.Errorf("the token stays: %v", err)
+	}
 }
 
 func TestClusterFaults(t *testing.T) {

@@ -18,22 +18,36 @@ import (
 // cursorSecret holds the key with which all replicas of serve seal cursors.
 const cursorSecret = "serve-cursor" //nolint:gosec // It is the name of an object.
 
-const cursorKeyBytes = 32
+// tokenSecret holds what the parts of the Datadog Agent show each other. The stack observability names it.
+const tokenSecret = "datadog-token" //nolint:gosec // It is the name of an object.
+
+const drawnBytes = 32
 
 func secretKind() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
 }
 
-// secrets are made here and in no file. Each call makes a cursor key of its own; the first one that
-// reaches the cluster stays.
+// secrets are made here and in no file. Each call draws what is drawn anew; the first one that reaches
+// the cluster stays.
 func (m *Manifests) secrets() []*unstructured.Unstructured {
-	key := make([]byte, cursorKeyBytes)
-	_, _ = rand.Read(key) // It never fails.
-	all := []*unstructured.Unstructured{m.secret(m.opts.Values.Name, cursorSecret, "key", hex.EncodeToString(key))}
+	all := []*unstructured.Unstructured{m.secret(m.opts.Values.Name, cursorSecret, "key", draw())}
 	if m.opts.DatadogKey.IsSet() {
-		all = append(all, m.secret(m.opts.DatadogNamespace, m.opts.DatadogSecret, "api-key", m.opts.DatadogKey.Reveal()))
+		all = append(all,
+			m.secret(m.opts.DatadogNamespace, m.opts.DatadogSecret, "api-key", m.opts.DatadogKey.Reveal()),
+			m.secret(m.opts.DatadogNamespace, tokenSecret, "token", draw()))
 	}
 	return all
+}
+
+func draw() string {
+	b := make([]byte, drawnBytes)
+	_, _ = rand.Read(b) // It never fails.
+	return hex.EncodeToString(b)
+}
+
+// drawn says whether a secret is drawn once and kept.
+func drawn(o *unstructured.Unstructured) bool {
+	return o.GetName() == cursorSecret || o.GetName() == tokenSecret
 }
 
 func (m *Manifests) secret(namespace, name, key, value string) *unstructured.Unstructured {
@@ -66,7 +80,7 @@ func (p *planner) secretSteps(ctx context.Context) ([]step, error) {
 		}
 	}
 	for _, o := range p.m.secrets() {
-		s := step{object: o, once: o.GetName() == cursorSecret}
+		s := step{object: o, once: drawn(o)}
 		var err error
 		if s.live, err = p.c.get(ctx, secretKind(), o.GetNamespace(), o.GetName()); err != nil {
 			return nil, err

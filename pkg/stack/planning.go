@@ -351,7 +351,7 @@ func undeletable(shown []*tfjson.ResourceChange) string {
 	if len(guarded) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: set deletion_protection: false and run up first", strings.Join(guarded, ", "))
+	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: declare it as before, run up with --deletion-protection=false, and remove it after that", strings.Join(guarded, ", "))
 }
 
 // planManifests compares the manifests with the cluster.

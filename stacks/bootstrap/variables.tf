@@ -1,54 +1,67 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "adopt_state_bucket" {
+  description = "Whether the bucket of the states exists and is imported"
   type        = bool
-  description = "Whether the state bucket exists already and is imported instead of created"
+  nullable    = false
 }
 
 variable "apply_account" {
+  description = "Id of the service account that applies"
   type        = string
-  description = "Account id of the identity that applies"
+  nullable    = false
 }
 
 variable "github_owner_id" {
-  type        = string
   description = "Numeric id of the owner of the GitHub repository"
+  type        = string
+  nullable    = false
 }
 
 variable "github_repository" {
+  description = "GitHub repository that may deploy, owner/name, empty for none"
   type        = string
-  description = "GitHub repository, owner/name, whose workflows may plan and apply; empty for none"
+  nullable    = false
 }
 
 variable "github_repository_id" {
-  type        = string
   description = "Numeric id of the GitHub repository"
+  type        = string
+  nullable    = false
 }
 
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "plan_account" {
+  description = "Id of the service account that plans and may only read"
   type        = string
-  description = "Account id of the identity that plans"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }
 
 variable "state_bucket" {
+  description = "Bucket of the Terraform states, empty when they are in a folder"
   type        = string
-  description = "Bucket of the Terraform states; empty when states are kept in a folder"
+  nullable    = false
 }

@@ -1,49 +1,61 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "billing_account" {
+  description = "Billing account of the project"
   type        = string
-  description = "Id of the billing account that pays for the project"
+  nullable    = false
 }
 
 variable "budget_amount" {
-  type        = number
   description = "Budget of a month, in budget_currency"
+  type        = number
+  nullable    = false
 }
 
 variable "budget_currency" {
+  description = "Currency of the billing account"
   type        = string
-  description = "ISO 4217 code of the currency of the billing account"
+  nullable    = false
 }
 
 variable "budget_emails" {
+  description = "Who gets the mails about the budget"
   type        = list(string)
-  description = "Addresses that get the alerts, besides the administrators of the billing account"
+  nullable    = false
 }
 
 variable "budget_thresholds" {
+  description = "Parts of the budget at which mails are sent"
   type        = list(number)
-  description = "Fractions of the budget at which an alert is sent"
+  nullable    = false
 }
 
 variable "environment" {
-  type        = string
   description = "Name of the environment"
+  type        = string
+  nullable    = false
 }
 
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }

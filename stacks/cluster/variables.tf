@@ -1,89 +1,109 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "cluster" {
-  type        = string
   description = "Name of the GKE cluster"
+  type        = string
+  nullable    = false
 }
 
 variable "deletion_protection" {
+  description = "Whether what holds data refuses to be deleted"
   type        = bool
-  description = "Whether Terraform refuses to delete what holds data or serves"
+  nullable    = false
 }
 
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "maintenance_recurrence" {
+  description = "When the maintenance window comes again, RFC 5545"
   type        = string
-  description = "When the maintenance window recurs, an RFC 5545 RRULE"
+  nullable    = false
 }
 
 variable "maintenance_start" {
-  type        = string
   description = "Start of the first maintenance window, RFC 3339"
+  type        = string
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "network" {
-  type        = string
   description = "Name of the VPC"
+  type        = string
+  nullable    = false
 }
 
 variable "node_account" {
+  description = "Id of the service account of the nodes"
   type        = string
-  description = "Account id of the nodes"
+  nullable    = false
 }
 
 variable "node_machine_type" {
-  type        = string
   description = "Machine type of the nodes"
+  type        = string
+  nullable    = false
 }
 
 variable "node_max" {
+  description = "Most nodes in a zone"
   type        = number
-  description = "Most nodes in each zone"
+  nullable    = false
 }
 
 variable "node_min" {
+  description = "Fewest nodes in a zone"
   type        = number
-  description = "Fewest nodes in each zone"
+  nullable    = false
 }
 
 variable "pods_range" {
+  description = "Name of the subnet's range of pods"
   type        = string
-  description = "Name of the secondary range of pods"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }
 
 variable "registry" {
-  type        = string
   description = "Name of the Artifact Registry repository"
+  type        = string
+  nullable    = false
 }
 
 variable "release_channel" {
+  description = "GKE release channel"
   type        = string
-  description = "GKE release channel: RAPID, REGULAR, STABLE or EXTENDED"
+  nullable    = false
 }
 
 variable "services_range" {
+  description = "Name of the subnet's range of services"
   type        = string
-  description = "Name of the secondary range of Kubernetes services"
+  nullable    = false
 }
 
 variable "subnetwork" {
+  description = "Name of the subnet of the nodes"
   type        = string
-  description = "Name of the subnet"
+  nullable    = false
 }

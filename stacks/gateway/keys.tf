@@ -1,5 +1,7 @@
 # The API is a service of its own once it has a config. Keys are for it, and only where it is enabled.
 resource "google_project_service" "api" {
+  provider = google-beta
+
   project            = var.project
   service            = google_api_gateway_api.main.managed_service
   disable_on_destroy = false
@@ -19,9 +21,10 @@ resource "terraform_data" "draw" {
   }
 }
 
-# To give a consumer a new key: terraform apply -replace of both, or rename the consumer.
+# A consumer gets a new key beside the old one by a second name, and the old one goes with the first name.
 resource "google_apikeys_key" "consumers" {
   for_each = toset(var.api_consumers)
+  provider = google-beta
 
   name         = "${var.name}-${each.key}-${terraform_data.draw[each.key].output}"
   display_name = "${var.name} ${each.key}"

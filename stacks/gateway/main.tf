@@ -7,6 +7,8 @@ locals {
 
 # The gateway shows serve an ID token of this identity. It has no roles: being it is all that counts.
 resource "google_service_account" "gateway" {
+  provider = google-beta
+
   account_id   = var.gateway_account
   display_name = "${var.name} gateway"
   description  = "API Gateway towards serve"

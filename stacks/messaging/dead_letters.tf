@@ -1,6 +1,7 @@
 # Rejected records wait here for a person: latamctl dead-letters list, show, replay.
 resource "google_pubsub_topic" "dead_letters" {
   for_each = var.datasets
+  provider = google-beta
 
   name                       = each.value.dead_letter_topic
   message_retention_duration = "${local.longest}s"
@@ -12,6 +13,7 @@ resource "google_pubsub_topic" "dead_letters" {
 
 resource "google_pubsub_subscription" "dead_letters" {
   for_each = var.datasets
+  provider = google-beta
 
   name  = each.value.dead_letter_subscription
   topic = google_pubsub_topic.dead_letters[each.key].id

@@ -8,6 +8,8 @@ resource "google_project_service_identity" "pubsub" {
 }
 
 data "google_project" "this" {
+  provider = google-beta
+
   project_id = var.project
 }
 
@@ -18,6 +20,7 @@ locals {
 
 resource "google_pubsub_topic_iam_member" "dead_letters_agent" {
   for_each = var.datasets
+  provider = google-beta
 
   topic  = google_pubsub_topic.dead_letters[each.key].id
   role   = "roles/pubsub.publisher"
@@ -29,6 +32,7 @@ resource "google_pubsub_topic_iam_member" "dead_letters_agent" {
 # Forwarding acknowledges the message where it came from.
 resource "google_pubsub_subscription_iam_member" "ingest_agent" {
   for_each = var.datasets
+  provider = google-beta
 
   subscription = google_pubsub_subscription.ingest[each.key].id
   role         = "roles/pubsub.subscriber"

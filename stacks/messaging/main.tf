@@ -10,6 +10,7 @@ locals {
 # Records arrive here. What the topic keeps is what a replay and a stream of live rows can go back to.
 resource "google_pubsub_topic" "records" {
   for_each = var.datasets
+  provider = google-beta
 
   name                       = each.value.topic
   message_retention_duration = "${var.message_retention_seconds}s"
@@ -30,6 +31,7 @@ resource "google_pubsub_topic" "records" {
 # ingest pulls from here and acknowledges a message once its row is in Bigtable.
 resource "google_pubsub_subscription" "ingest" {
   for_each = var.datasets
+  provider = google-beta
 
   name  = each.value.subscription
   topic = google_pubsub_topic.records[each.key].id

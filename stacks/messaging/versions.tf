@@ -2,21 +2,11 @@ terraform {
   required_version = ">= 1.9"
 
   required_providers {
-    google = {
-      source  = "hashicorp/google"
-      version = "~> 7.45"
-    }
     google-beta = {
       source  = "hashicorp/google-beta"
       version = "~> 7.45"
     }
   }
-}
-
-provider "google" {
-  project        = var.project
-  region         = var.region
-  default_labels = var.labels
 }
 
 provider "google-beta" {

@@ -1,59 +1,73 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "network" {
-  type        = string
   description = "Name of the VPC"
+  type        = string
+  nullable    = false
 }
 
 variable "network_cidr" {
+  description = "Addresses of the nodes"
   type        = string
-  description = "Range of the nodes"
+  nullable    = false
 }
 
 variable "pods_cidr" {
+  description = "Addresses of the pods"
   type        = string
-  description = "Range of the pods"
+  nullable    = false
 }
 
 variable "pods_range" {
+  description = "Name of the subnet's range of pods"
   type        = string
-  description = "Name of the secondary range of pods"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }
 
 variable "router" {
+  description = "Name of the router of the NAT"
   type        = string
-  description = "Name of the Cloud Router"
+  nullable    = false
 }
 
 variable "services_cidr" {
+  description = "Addresses of the services"
   type        = string
-  description = "Range of the Kubernetes services"
+  nullable    = false
 }
 
 variable "services_range" {
+  description = "Name of the subnet's range of services"
   type        = string
-  description = "Name of the secondary range of Kubernetes services"
+  nullable    = false
 }
 
 variable "subnetwork" {
+  description = "Name of the subnet of the nodes"
   type        = string
-  description = "Name of the subnet"
+  nullable    = false
 }

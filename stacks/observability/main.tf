@@ -2,14 +2,21 @@ locals {
   # A namespace of its own: the Agent reads the node, which the namespace of the applications forbids.
   namespace = "datadog"
 
-  # The Agent's pods on each node, for applications on the same node.
+  # Where `latamctl up` puts what the parts of the Agent show each other.
+  token_secret = "datadog-token"
+
+  # Applications send to the Service datadog, which stays on their node. Ports of the node itself would
+  # be open to the whole network.
   otlp = {
-    grpc = { enabled = true, endpoint = "0.0.0.0:4317", useHostPort = true }
-    http = { enabled = true, endpoint = "0.0.0.0:4318", useHostPort = true }
+    grpc = { enabled = true, endpoint = "0.0.0.0:4317", useHostPort = false }
+    http = { enabled = true, endpoint = "0.0.0.0:4318", useHostPort = false }
   }
 
   agent = {
     providers = { gke = { cos = true } }
+
+    # What the Agent does is decided here and not by whoever signs in at Datadog.
+    remoteConfiguration = { enabled = false }
 
     datadog = {
       site        = var.datadog_site
@@ -28,11 +35,10 @@ locals {
       containerExcludeLogs = "kube_namespace:kube-system kube_namespace:gke-managed-.* kube_namespace:gmp-.*"
 
       # Traces arrive by OTLP; nothing speaks Datadog's own protocol.
-      apm                 = { portEnabled = false, socketEnabled = false }
-      dogstatsd           = { useHostPort = false, useSocketVolume = false }
-      processAgent        = { enabled = false, processCollection = false }
-      collectEvents       = true
-      remoteConfiguration = { enabled = false }
+      apm           = { portEnabled = false, socketEnabled = false }
+      dogstatsd     = { useHostPort = false, useSocketVolume = false }
+      processAgent  = { enabled = false, processCollection = false }
+      collectEvents = true
 
       kubeStateMetricsEnabled = false
       kubeStateMetricsCore    = { enabled = true }
@@ -44,6 +50,9 @@ locals {
       replicas            = 2
       pdb                 = { create = true }
       admissionController = { enabled = false }
+
+      # The chart would draw a token of its own with each release, and leave it where the release is kept.
+      tokenExistingSecret = local.token_secret
     }
 
     agents = {

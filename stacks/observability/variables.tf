@@ -1,54 +1,67 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "cluster" {
-  type        = string
   description = "Name of the GKE cluster"
+  type        = string
+  nullable    = false
 }
 
 variable "cluster_ca" {
+  description = "CA certificate of the control plane; empty because a public authority signs the DNS endpoint"
   type        = string
-  description = "CA certificate of the control plane, base64 PEM; empty when a public authority signs it"
+  nullable    = false
 }
 
 variable "cluster_endpoint" {
-  type        = string
   description = "Host name of the DNS endpoint of the control plane"
+  type        = string
+  nullable    = false
 }
 
 variable "datadog_integration_email" {
+  description = "Datadog's service account that reads the project's metrics, empty for none"
   type        = string
-  description = "Service account of Datadog that impersonates ours; empty for no integration"
+  nullable    = false
 }
 
 variable "datadog_secret" {
+  description = "Name of the Kubernetes Secret with Datadog's api-key"
   type        = string
-  description = "Name of the Kubernetes Secret with the Datadog api-key"
+  nullable    = false
 }
 
 variable "datadog_site" {
+  description = "Datadog site"
   type        = string
-  description = "Datadog site, such as datadoghq.com"
+  nullable    = false
 }
 
 variable "environment" {
-  type        = string
   description = "Name of the environment"
+  type        = string
+  nullable    = false
 }
 
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }

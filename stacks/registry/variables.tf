@@ -1,24 +1,31 @@
+# Generated from contract.yaml by `latamctl stacks check --write`; change that file.
+
 variable "labels" {
+  description = "Labels of every resource that can have them"
   type        = map(string)
-  description = "Labels of every resource that can have some"
+  nullable    = false
 }
 
 variable "name" {
+  description = "Name of the declaration, the prefix of every resource"
   type        = string
-  description = "Name of the declaration; prefix of every resource"
+  nullable    = false
 }
 
 variable "project" {
-  type        = string
   description = "Id of the Google Cloud project"
+  type        = string
+  nullable    = false
 }
 
 variable "region" {
+  description = "Region of everything that has one"
   type        = string
-  description = "Region of every regional resource"
+  nullable    = false
 }
 
 variable "registry" {
-  type        = string
   description = "Name of the Artifact Registry repository"
+  type        = string
+  nullable    = false
 }

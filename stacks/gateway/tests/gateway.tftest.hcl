@@ -1,12 +1,10 @@
-mock_provider "google" {
+mock_provider "google-beta" {
   mock_resource "google_apikeys_key" {
     defaults = {
       key_string = "secret-of-the-mock"
     }
   }
-}
 
-mock_provider "google-beta" {
   mock_resource "google_api_gateway_api" {
     defaults = {
       managed_service = "latam-1a2b3c.apigateway.my-project.cloud.goog"

@@ -1,12 +1,10 @@
-mock_provider "google" {
+mock_provider "google-beta" {
   mock_data "google_project" {
     defaults = {
       number = "123456789012"
     }
   }
 }
-
-mock_provider "google-beta" {}
 
 variables {
   project                   = "my-project"

@@ -24,6 +24,14 @@ run "agent_and_integration" {
     error_message = "The Agent must take its key from the secret; a key in values is a key in the state."
   }
   assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).clusterAgent.tokenExistingSecret == "datadog-token" && !can(yamldecode(helm_release.datadog.values[0]).clusterAgent.token)
+    error_message = "The token between the parts of the Agent must come from a secret; the chart would write one into the release, which is a config map."
+  }
+  assert {
+    condition     = !yamldecode(helm_release.datadog.values[0]).remoteConfiguration.enabled
+    error_message = "Nobody may change the Agent from Datadog's side."
+  }
+  assert {
     condition     = !helm_release.datadog.wait
     error_message = "The secret comes after this stack, so nothing may wait for the Agent."
   }
@@ -32,11 +40,11 @@ run "agent_and_integration" {
     condition = alltrue([
       for protocol, port in { grpc = "4317", http = "4318" } : alltrue([
         yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].enabled,
-        yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].useHostPort,
+        !yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].useHostPort,
         endswith(yamldecode(helm_release.datadog.values[0]).datadog.otlp.receiver.protocols[protocol].endpoint, ":${port}"),
       ])
     ])
-    error_message = "OTLP must be open on both ports of the node."
+    error_message = "OTLP must be open on both ports of the Agent, and not on the node."
   }
   assert {
     condition     = yamldecode(helm_release.datadog.values[0]).datadog.site == "datadoghq.eu" && contains(yamldecode(helm_release.datadog.values[0]).datadog.tags, "env:prod")

@@ -47,6 +47,7 @@ type driveOptions struct {
 	manifests    string
 	takeOver     bool
 	storageURL   string
+	deleting     bool // the command only deletes
 
 	// observe gets every step. It does not block.
 	observe observer

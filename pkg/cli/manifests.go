@@ -132,36 +132,48 @@ func (m manifests) Delete(ctx context.Context, c stack.Cluster, on func(string))
 	return m.objects.Delete(ctx, deploy.Cluster(c), on)
 }
 
-// openManifests returns nil where something else applies the Kubernetes objects, and where the stack
-// before them is off.
-func (a *app) openManifests(o driveOptions, e *environment) (stack.Manifests, error) {
+// noImage stands for the image where objects are only deleted: they are found by their names.
+const noImage = "none@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+// openManifests returns none where something else applies the Kubernetes objects, and says why they
+// are off where the stack before them is, or where there is no image yet.
+func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manifests, off string, err error) {
 	switch o.manifests {
 	case manifestsSkip:
-		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+		return nil, "", nil
 	case manifestsApply:
 	default:
-		return nil, failf(exitUsage, "say --manifests apply or --manifests skip", "--manifests %q is neither apply nor skip", o.manifests)
+		return nil, "", failf(exitUsage, "say --manifests apply or --manifests skip", "--manifests %q is neither apply nor skip", o.manifests)
 	}
-	if s := e.stacks.Get(manifestsStack); s == nil || e.contract.Off(s) != "" {
-		return nil, nil //nolint:nilnil // The absence of manifests is no error.
+	s := e.stacks.Get(manifestsStack)
+	switch {
+	case s == nil:
+		return nil, "", nil
+	case e.contract.Off(s) != "":
+		return nil, "it needs " + manifestsStack + ", which is off", nil
+	case e.contract.Settings.Image == "" && !o.deleting:
+		return nil, fmt.Sprintf("set image in environments.%s of %s", e.contract.Name, a.declarationName()), nil
 	}
 	base, values, err := a.manifestValues(e)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	if values.Image == "" {
+		values.Image = noImage
 	}
 	opts := deploy.Options{
 		Base: base, Values: values, DatadogKey: telemetry.NewSecret(a.proc.Env("DD_API_KEY")), TakeOver: o.takeOver, Log: a.log,
 	}
 	if o.kubeconfig != "" {
 		if opts.Kubeconfig, err = a.proc.ReadFile(o.kubeconfig); err != nil {
-			return nil, failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
+			return nil, "", failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
 		}
 	}
-	objects, err := deploy.New(opts)
+	made, err := deploy.New(opts)
 	if err != nil {
-		return nil, a.manifestFault(err)
+		return nil, "", a.manifestFault(err)
 	}
-	return manifests{objects}, nil
+	return manifests{made}, "", nil
 }
 
 func (a *app) printManifests(base fs.FS, values deploy.Values) error {

@@ -58,6 +58,7 @@ func (a *app) runPlan(ctx context.Context, o planOptions) error {
 	if err := a.checkFormat(o.format, o.events); err != nil {
 		return err
 	}
+	o.deleting = o.destroy
 	s, err := a.openSession(ctx, o.driveOptions)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ type outcomeDocument struct {
 func failedStacks(r *stack.Report) []string {
 	var names []string
 	for i := range r.Outcomes {
-		if phase := r.Outcomes[i].Phase; phase == stack.Broken || phase == stack.Blocked {
+		if phase := r.Outcomes[i].Phase; phase == stack.Broken || phase == stack.Stopped || phase == stack.Blocked {
 			names = append(names, r.Outcomes[i].Stack)
 		}
 	}
@@ -78,10 +78,14 @@ func (a *app) reportTable(r *stack.Report) error {
 	}
 	for i := range r.Outcomes {
 		out := &r.Outcomes[i]
-		if out.Err == nil || out.Phase == stack.Blocked {
+		if out.Err == nil || out.Phase == stack.Blocked || out.Phase == stack.Stopped {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s %s\n", a.paint(a.proc.OutTerminal, red, plan.Clean(out.Stack)+":"), indented(out.Err.Error()))
+		text := out.Err.Error()
+		if out.Log != "" {
+			text = strings.Replace(text, "; all output is in "+out.Log, "", 1) // It is said below.
+		}
+		fmt.Fprintf(&b, "\n%s %s\n", a.paint(a.proc.OutTerminal, red, plan.Clean(out.Stack)+":"), indented(text))
 		if out.Log != "" {
 			fmt.Fprintf(&b, "  log: %s\n", out.Log)
 		}
@@ -99,9 +103,16 @@ func remark(o *stack.Outcome) string {
 		parts = append(parts, "waits for "+plan.Clean(o.Blocked))
 	}
 	if o.Retries > 0 {
-		parts = append(parts, fmt.Sprintf("planned again %d times", o.Retries))
+		parts = append(parts, fmt.Sprintf("planned again %s", times(o.Retries)))
 	}
 	return strings.Join(parts, "; ")
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // indented is text of several lines below a label.

@@ -65,7 +65,7 @@ func (s *session) approveApply(ctx context.Context, p *plan.Plan, o applyOptions
 	defer release()
 	s.asked++
 	if s.asked > 1 && !s.a.global.quiet {
-		fmt.Fprintln(s.a.proc.Err, "What was planned turned out otherwise after the stacks before it were applied:")
+		fmt.Fprintln(s.a.proc.Err, "Planned again, because the stacks before it were applied:")
 	}
 	if err := s.preview(p, o.allowDelete); err != nil {
 		return err

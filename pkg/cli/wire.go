@@ -41,15 +41,15 @@ func (a *app) openDriver(ctx context.Context, o driveOptions) (driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, err := a.openManifests(o, e)
-	if err != nil {
+	opts := a.stackOptions(e, o, program, runner)
+	if opts.Manifests, opts.ManifestsOff, err = a.openManifests(o, e); err != nil {
 		return nil, err
 	}
-	return stack.New(a.stackOptions(e, o, program, runner, objects))
+	return stack.New(opts)
 }
 
 // stackOptions are what the driver works with.
-func (a *app) stackOptions(e *environment, o driveOptions, program terraform.Program, runner terraform.Runner, objects stack.Manifests) stack.Options {
+func (a *app) stackOptions(e *environment, o driveOptions, program terraform.Program, runner terraform.Runner) stack.Options {
 	retries := o.retries
 	if retries == 0 {
 		retries = -1 // Zero stands for the driver's own default.
@@ -57,7 +57,7 @@ func (a *app) stackOptions(e *environment, o driveOptions, program terraform.Pro
 	opts := stack.Options{
 		Environment: a.global.env, Stacks: e.stacks, Inputs: e.contract, State: e.bucket,
 		Terraform: runner, TerraformVersion: program.Version, TerraformDigest: program.Digest,
-		Manifests: objects, ManifestsAfter: manifestsStack,
+		ManifestsAfter: manifestsStack,
 		Dir: o.workDir, Proc: a.proc, Log: a.log, Parallel: o.parallel, Retries: retries,
 		RunLock: a.runLock(o),
 		Kill:    o.kill, Observe: o.observe,

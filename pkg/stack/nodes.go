@@ -23,9 +23,9 @@ type node struct {
 // nodes are all nodes of the environment, in an order in which they can be applied.
 func (d *Driver) allNodes() []*node {
 	var nodes []*node
-	placed := false
+	wanted, placed := d.opts.Manifests != nil || d.opts.ManifestsOff != "", false
 	manifests := func() {
-		n := &node{name: ManifestsName}
+		n := &node{name: ManifestsName, off: d.opts.ManifestsOff}
 		for _, need := range nodes {
 			if need.name == d.opts.ManifestsAfter || need.name == d.opts.ManifestsCluster {
 				n.needs = union(union(n.needs, need.needs), []string{need.name})
@@ -42,11 +42,11 @@ func (d *Driver) allNodes() []*node {
 		}
 		nodes = append(nodes, n)
 		// The cluster may stand after the stack that the manifests wait for.
-		if d.opts.Manifests != nil && !placed && has(nodes, d.opts.ManifestsAfter) && d.placed(nodes, d.opts.ManifestsCluster) {
+		if wanted && !placed && has(nodes, d.opts.ManifestsAfter) && d.placed(nodes, d.opts.ManifestsCluster) {
 			manifests()
 		}
 	}
-	if d.opts.Manifests != nil && !placed {
+	if wanted && !placed {
 		manifests()
 	}
 	for _, n := range slices.Backward(nodes) {

@@ -36,6 +36,8 @@ type Options struct {
 	TerraformVersion, TerraformDigest string
 	// Manifests are applied after the stack ManifestsAfter. Nil applies none.
 	Manifests Manifests
+	// ManifestsOff says why the manifests are left out of this environment; Manifests is nil then.
+	ManifestsOff string
 	// ManifestsAfter is the stack whose end the manifests wait for. Default apps.
 	ManifestsAfter string
 	// ManifestsCluster is the stack with the cluster's outputs, endpoint and ca. Default cluster.

@@ -141,7 +141,7 @@ func (d *Driver) planNode(ctx context.Context, r *run, n *node, h how, upstream 
 		one.appliable = false
 		d.step(Step{Stack: n.name, Phase: Broken, Err: one.err})
 	} else {
-		d.step(Step{Stack: n.name, Phase: Waiting, Message: "planned"})
+		d.step(Step{Stack: n.name, Phase: Planned, Message: one.section.Brief()})
 	}
 	return one
 }
@@ -238,7 +238,7 @@ func (d *Driver) planPrepared(ctx context.Context, one *planned, h how, in input
 	var f *terraform.Failure
 	if errors.As(err, &f) && f.Kind == terraform.Invalid && in.grade == plan.Provisional {
 		// A placeholder may be no certificate, address or name. What is planned later is asked about later.
-		one.section.Note = "planned once there is " + strings.Join(in.missing, ", ")
+		one.section.Note = "planned when these exist: " + strings.Join(in.missing, ", ")
 		return nil
 	}
 	if err != nil {
@@ -291,6 +291,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	}
 	detail(one.section.Changes, shown.ResourceChanges)
 	detail(one.section.Drift, shown.ResourceDrift)
+	one.section.Drift = slices.DeleteFunc(one.section.Drift, saysNothing)
 	if h.destroy {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
@@ -335,6 +336,10 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 		}
 	}
 }
+
+// saysNothing tells whether an outside change is none: reading an object back gave the same values in
+// another form, such as an empty list for a null.
+func saysNothing(c plan.Change) bool { return c.Action == plan.Update && len(c.Attributes) == 0 }
 
 // undeletable names the objects whose deletion the cloud will refuse.
 func undeletable(shown []*tfjson.ResourceChange) string {

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -100,7 +102,7 @@ func (a *app) reportTable(r *stack.Report) error {
 func remark(o *stack.Outcome) string {
 	var parts []string
 	if o.Blocked != "" {
-		parts = append(parts, "waits for "+plan.Clean(o.Blocked))
+		parts = append(parts, "waits for "+plan.Clean(o.Blocked)+", which failed")
 	}
 	if o.Retries > 0 {
 		parts = append(parts, fmt.Sprintf("planned again %s", times(o.Retries)))
@@ -158,4 +160,19 @@ func reportMarkdown(title string, r *stack.Report) string {
 	var b strings.Builder
 	_ = plan.Markdown(&b, title, &shown) // A builder takes everything.
 	return b.String()
+}
+
+// begun tells whether a run came to apply anything, or failed at it. One that was refused has nothing to report.
+func begun(r *stack.Report) bool {
+	return slices.ContainsFunc(r.Outcomes, func(o stack.Outcome) bool { return o.Phase != stack.Skipped })
+}
+
+// reportFailure names the stacks that failed. The report was shown with why, so that only the code and
+// the hint of the cause are kept.
+func reportFailure(r *stack.Report, cause error) error {
+	var f *fault
+	if r == nil || len(failedStacks(r)) == 0 || !errors.As(cause, &f) {
+		return cause
+	}
+	return failf(f.code, f.hint, "not done: %s", strings.Join(failedStacks(r), ", "))
 }

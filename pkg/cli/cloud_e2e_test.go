@@ -252,7 +252,7 @@ func changes(t *testing.T, doc string) []string {
 // golden compares lines with a file of testdata.
 func golden(t *testing.T, file string, got []string) {
 	t.Helper()
-	path := filepath.Join("testdata", file)
+	path := filepath.Join("testdata", "cloud", file)
 	text := strings.Join(got, "\n") + "\n"
 	if flag.Lookup("update").Value.String() == "true" {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -277,14 +277,14 @@ func TestCloudFromNothing(t *testing.T) {
 	// An empty project can be planned in full, and planning leaves nothing behind.
 	first := c.want(3, c.run("plan", "-o", "json"), "plan of an empty project")
 	fresh := changes(t, first.stdout)
-	golden(t, "cloud-fresh.txt", fresh)
+	golden(t, "fresh.golden", fresh)
 	if got := c.existing(); len(got) > 0 {
 		t.Fatalf("a plan created %v", got)
 	}
 
 	c.want(8, c.run("up", "--no-input"), "up without an answer")
 	c.want(0, c.run("up", "--yes"), "up")
-	golden(t, "cloud-managed.txt", c.managed())
+	golden(t, "managed.golden", c.managed())
 	if world, states := len(c.existing()), len(c.managed()); world == 0 || states == 0 {
 		t.Fatalf("%d resources exist, %d are in states", world, states)
 	}
@@ -318,7 +318,7 @@ func (c *cloud) addAndRemoveADataset() {
 	t.Helper()
 	c.declare(weatherDataset)
 	r := c.want(3, c.run("plan", "-o", "json"), "plan with one more dataset")
-	golden(t, "cloud-dataset-added.txt", changes(t, r.stdout))
+	golden(t, "dataset-added.golden", changes(t, r.stdout))
 	c.want(0, c.run("up", "--yes"), "up with one more dataset")
 
 	c.declare("")
@@ -438,6 +438,9 @@ func (c *cloud) comesDown() {
 	}
 	planned := c.want(3, c.run("plan", "--destroy", "-o", "json"), "plan --destroy")
 	args := []string{"down", "--yes", "--confirm", "prod"}
+	for _, kept := range []string{"storage"} {
+		args = append(args, "--include-kept", kept, "--allow-delete", kept+"/*")
+	}
 	for _, change := range changes(t, planned.stdout) {
 		if action, address, _ := strings.Cut(change, " "); action == "delete" {
 			args = append(args, "--allow-delete", address)

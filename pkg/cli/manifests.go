@@ -135,8 +135,8 @@ func (m manifests) Delete(ctx context.Context, c stack.Cluster, on func(string))
 // noImage stands for the image where objects are only deleted: they are found by their names.
 const noImage = "none@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-// openManifests returns none where something else applies the Kubernetes objects, and says why they
-// are off where the stack before them is, or where there is no image yet.
+// openManifests returns the Kubernetes objects, or why the environment has none yet. Both are empty
+// where something else applies them.
 func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manifests, off string, err error) {
 	switch o.manifests {
 	case manifestsSkip:
@@ -150,13 +150,18 @@ func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manif
 	case s == nil:
 		return nil, "", nil
 	case e.contract.Off(s) != "":
-		return nil, "it needs " + manifestsStack + ", which is off", nil
+		return nil, "stack " + manifestsStack + " is off", nil
 	case e.contract.Settings.Image == "" && !o.deleting:
-		return nil, fmt.Sprintf("set image in environments.%s of %s", e.contract.Name, a.declarationName()), nil
+		return nil, "set image", nil
 	}
+	m, err := a.newManifests(o, e)
+	return m, "", err
+}
+
+func (a *app) newManifests(o driveOptions, e *environment) (stack.Manifests, error) {
 	base, values, err := a.manifestValues(e)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if values.Image == "" {
 		values.Image = noImage
@@ -166,14 +171,14 @@ func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manif
 	}
 	if o.kubeconfig != "" {
 		if opts.Kubeconfig, err = a.proc.ReadFile(o.kubeconfig); err != nil {
-			return nil, "", failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
+			return nil, failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
 		}
 	}
-	made, err := deploy.New(opts)
+	objects, err := deploy.New(opts)
 	if err != nil {
-		return nil, "", a.manifestFault(err)
+		return nil, a.manifestFault(err)
 	}
-	return manifests{made}, "", nil
+	return manifests{objects}, nil
 }
 
 func (a *app) printManifests(base fs.FS, values deploy.Values) error {

@@ -34,7 +34,7 @@ type serviceOptions struct {
 func addCloudFlags(cmd *cobra.Command, o *cloudOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.project, "project", "", "Google Cloud project (default "+localProject+" on this machine)")
-	f.StringVar(&o.instance, "instance", "", "Bigtable instance (default the declaration's name)")
+	f.StringVar(&o.instance, "instance", "", "Bigtable instance (default the declaration's name; on Google Cloud with -bigtable when it has fewer than 6 characters)")
 	f.StringVar(&o.appProfile, "app-profile", "", "Bigtable app profile (default the instance's)")
 }
 

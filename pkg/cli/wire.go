@@ -42,10 +42,12 @@ func (a *app) openDriver(ctx context.Context, o driveOptions) (driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := a.stackOptions(e, o, program, runner)
-	if opts.Manifests, opts.ManifestsOff, err = a.openManifests(o, e); err != nil {
+	objects, off, err := a.openManifests(o, e)
+	if err != nil {
 		return nil, err
 	}
+	opts := a.stackOptions(e, o, program, runner)
+	opts.Manifests, opts.ManifestsOff = objects, off
 	return stack.New(opts)
 }
 

@@ -162,9 +162,6 @@ func reversed(nodes []*node) []*node {
 	out := make([]*node, 0, len(nodes))
 	for _, n := range slices.Backward(nodes) {
 		r := &node{name: n.name, stack: n.stack}
-		if n.stack == nil {
-			r.off = n.off
-		}
 		for _, user := range nodes {
 			if slices.Contains(user.needs, n.name) {
 				r.needs = append(r.needs, user.name)

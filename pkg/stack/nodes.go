@@ -23,7 +23,8 @@ type node struct {
 // nodes are all nodes of the environment, in an order in which they can be applied.
 func (d *Driver) allNodes() []*node {
 	var nodes []*node
-	wanted, placed := d.opts.Manifests != nil || d.opts.ManifestsOff != "", false
+	wanted := d.opts.Manifests != nil || d.opts.ManifestsOff != ""
+	placed := false
 	manifests := func() {
 		n := &node{name: ManifestsName, off: d.opts.ManifestsOff}
 		for _, need := range nodes {

@@ -36,7 +36,7 @@ type Options struct {
 	TerraformVersion, TerraformDigest string
 	// Manifests are applied after the stack ManifestsAfter. Nil applies none.
 	Manifests Manifests
-	// ManifestsOff says why the manifests are left out of this environment; Manifests is nil then.
+	// ManifestsOff says why an environment has no manifests yet; then Manifests is nil.
 	ManifestsOff string
 	// ManifestsAfter is the stack whose end the manifests wait for. Default apps.
 	ManifestsAfter string
@@ -83,6 +83,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("options of the driver: the environment %q is not a name such as prod", o.Environment)
 	case o.Stacks == nil || o.Inputs == nil || o.State == nil || o.Terraform == nil || o.Proc == nil:
 		return errors.New("options of the driver: Stacks, Inputs, State, Terraform and Proc must be set")
+	case o.Manifests != nil && o.ManifestsOff != "":
+		return errors.New("options of the driver: ManifestsOff is for environments without Manifests")
 	case o.Dir == "":
 		return errors.New("options of the driver: Dir must be set, such as .latamctl")
 	case o.Parallel < 1 || o.Retries < -1 || o.RetryDelay < 0:

@@ -272,6 +272,26 @@ func (o *objects) PlanDelete(context.Context, Cluster) (plan.Section, error) {
 	return o.section(nil, o.have, plan.Delete), nil
 }
 
+func TestManifestsThatAreOff(t *testing.T) {
+	f := chained(t)
+	f.opts.ManifestsOff = "set image"
+	p, err := f.driver().Plan(t.Context(), PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := sectionOf(p, "kubernetes"); s == nil || s.Note != "off: set image" || s.Pending() {
+		t.Errorf("kubernetes was planned as %+v", s)
+	}
+	wantPhases(t, f.mustUp(UpOptions{}), "network done, cluster done, apps done, kubernetes skipped, registry done")
+	r, err := f.down(DownOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Outcomes) == 0 {
+		t.Error("nothing was destroyed")
+	}
+}
+
 func TestManifests(t *testing.T) {
 	f := chained(t)
 	f.add("gateway", "apps")

@@ -275,7 +275,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	if h.drift || !h.destroy {
 		for _, c := range one.summary.Drift {
 			drifted := changeOf(c, s.Protected)
-			drifted.Reason = "changed outside"
+			drifted.Reason = changedOutside
 			if drifted.Action == plan.Delete {
 				drifted.Reason = "deleted outside"
 			}
@@ -291,7 +291,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	}
 	detail(one.section.Changes, shown.ResourceChanges)
 	detail(one.section.Drift, shown.ResourceDrift)
-	one.section.Drift = slices.DeleteFunc(one.section.Drift, saysNothing)
+	one.section.Drift = slices.DeleteFunc(one.section.Drift, func(c plan.Change) bool { return saysNothing(c, shown.ResourceDrift) })
 	if h.destroy {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
@@ -311,6 +311,9 @@ func changeOf(c terraform.StreamChange, protected []string) plan.Change {
 	}
 	return out
 }
+
+// changedOutside is the reason of a change that somebody else made.
+const changedOutside = "changed outside"
 
 // imported marks an update of an object that the same plan takes into the state.
 const imported = "imported"
@@ -339,7 +342,10 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 
 // saysNothing tells whether an outside change is none: reading an object back gave the same values in
 // another form, such as an empty list for a null.
-func saysNothing(c plan.Change) bool { return c.Action == plan.Update && len(c.Attributes) == 0 }
+func saysNothing(c plan.Change, shown []*tfjson.ResourceChange) bool {
+	return c.Action == plan.Update && len(c.Attributes) == 0 && c.Reason == changedOutside &&
+		slices.ContainsFunc(shown, func(rc *tfjson.ResourceChange) bool { return rc.Address == c.Address && rc.DeposedKey == "" })
+}
 
 // undeletable names the objects whose deletion the cloud will refuse.
 func undeletable(shown []*tfjson.ResourceChange) string {
@@ -361,6 +367,10 @@ func undeletable(shown []*tfjson.ResourceChange) string {
 
 // planManifests compares the manifests with the cluster.
 func (d *Driver) planManifests(ctx context.Context, one *planned, h how, upstream *planning) error {
+	if d.opts.Manifests == nil { // A destroy looks at what is off, too.
+		one.section.Note = "off: " + d.opts.ManifestsOff
+		return nil
+	}
 	d.step(Step{Stack: one.node.name, Phase: Planning})
 	var cluster Cluster
 	var err error

@@ -4,6 +4,7 @@ package tfmirror
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -85,17 +85,18 @@ func source() (string, error) {
 }
 
 // edition is part of the digest: another one builds anew.
-const edition = "1"
+const edition = "2"
 
 func digestOf(dir string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, edition)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	files := os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		fmt.Fprintf(h, "%s %d %x\n", strings.TrimPrefix(path, dir), len(b), sha256.Sum256(b))
+		b, err := fs.ReadFile(files, path)
+		fmt.Fprintf(h, "%s %d %x\n", path, len(b), sha256.Sum256(b))
 		return err
 	})
 	return hex.EncodeToString(h.Sum(nil))[:16], err
@@ -121,31 +122,25 @@ const (
 
 // build copies the source, tells its resources apart, and runs its own program.
 func build(source, dir string) error {
-	err := filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(dir, strings.TrimPrefix(path, source))
-		if d.IsDir() {
-			return os.MkdirAll(to, 0o755)
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if d.Name() == "provider.go" {
-			b = bytes.Replace(b, []byte(keysBefore), []byte(keysAfter), 1)
-		}
-		return os.WriteFile(to, b, 0o755)
-	})
+	if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+		return err
+	}
+	provider := filepath.Join(dir, "stubprovider", "provider.go")
+	code, err := os.ReadFile(provider)
 	if err != nil {
 		return err
 	}
+	if err := os.Remove(provider); err != nil { // The copy cannot be written to, as the source.
+		return err
+	}
+	code = bytes.Replace(code, []byte(keysBefore), []byte(keysAfter), 1)
+	if err := os.WriteFile(provider, code, 0o644); err != nil { //nolint:gosec // The path is made here.
+		return err
+	}
 	building := filepath.Join(dir, "mirror")
-	out, err := exec.Command(filepath.Join(dir, "install-mirror"), building).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), filepath.Join(dir, "install-mirror"), building).CombinedOutput()
 	if err != nil {
-		_ = os.RemoveAll(building)
-		return fmt.Errorf("%w: %s", err, out)
+		return errors.Join(fmt.Errorf("%w: %s", err, out), os.RemoveAll(building))
 	}
 	return nil
 }

@@ -22,6 +22,11 @@ const (
 // metadataServer is the source when nothing else is set.
 const metadataServer = "metadata server"
 
+// Attached tells whether nothing names credentials, so that they are those of the machine, if it has any.
+func (i Identity) Attached() bool {
+	return i.Source == metadataServer || strings.HasSuffix(i.Source, " with "+metadataServer)
+}
+
 // Identity says which credentials Google is asked with, as far as their source tells. It never has a secret.
 type Identity struct {
 	// Source is where they come from: a variable, a file, or the metadata server.

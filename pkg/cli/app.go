@@ -43,6 +43,8 @@ type app struct {
 	interrupts *proc.Interrupts
 	// newDriver opens what drives the stacks of an environment.
 	newDriver driverMaker
+	// again is the command that goes on after a failure, "" for up --resume.
+	again string
 
 	// What load fills in.
 	decl     *dataset.Declaration

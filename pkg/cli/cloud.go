@@ -47,6 +47,7 @@ type driveOptions struct {
 	manifests    string
 	takeOver     bool
 	storageURL   string
+	deleting     bool // the command only deletes
 
 	// observe gets every step. It does not block.
 	observe observer
@@ -218,15 +219,24 @@ func (a *app) stepSummary(markdown string) {
 	}
 }
 
-// planFailure is the error of a plan that is not complete.
-func planFailure(p *plan.Plan) error {
+// planFailure is the error of a plan that is not complete. The plan was shown with why, so that only
+// the code and the hint of the cause are kept.
+func planFailure(p *plan.Plan, cause error) error {
+	if cause != nil && (p == nil || !p.Failed()) {
+		return cause
+	}
 	var failed []string
 	for i := range p.Sections {
 		if p.Sections[i].Error != "" {
 			failed = append(failed, p.Sections[i].Name)
 		}
 	}
-	return failf(exitFailed, "the messages above say why; the raw logs are in "+defaultWorkDir+"/runs", "could not be planned: %s", strings.Join(failed, ", "))
+	code, hint := exitFailed, "the messages above say why; the raw logs are in "+defaultWorkDir+"/runs"
+	var f *fault
+	if errors.As(cause, &f) {
+		code, hint = f.code, f.hint
+	}
+	return failf(code, hint, "could not be planned: %s", strings.Join(failed, ", "))
 }
 
 // interrupted is what the session does at each interrupt.

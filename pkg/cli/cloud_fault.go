@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/latamctl/latamctl/pkg/bucket"
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	loginHint   = "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; latamctl doctor --env %s checks them"
-	installHint = "latamctl doctor --install-terraform installs a pinned version, or point --terraform-bin at terraform or tofu"
+	loginHint     = "latamctl doctor --env %s shows whose credentials these are; gcloud auth application-default login or GOOGLE_APPLICATION_CREDENTIALS gives others"
+	providersHint = "reach registry.terraform.io (HTTPS_PROXY), or name a mirror of the providers: TF_CLI_CONFIG_FILE=FILE with provider_installation, which terraform providers mirror DIR fills"
+	installHint   = "latamctl doctor --install-terraform installs a pinned version, or point --terraform-bin at terraform or tofu"
 )
 
 // cloudFault gives the errors of stacks, states and terraform their exit codes and hints.
@@ -41,12 +43,22 @@ func (a *app) cloudFault(ctx context.Context, err error) error {
 
 // refusalFault names the flags that would let a plan through.
 func refusalFault(r *plan.Refusal) error {
-	flags := make([]string, 0, len(r.Protected))
+	// So many flags are more than a person reads.
+	const most = 6
+	var flags []string
 	for _, address := range r.Protected {
-		flags = append(flags, "--allow-delete "+shellQuote(address))
+		if stack, _, ok := strings.Cut(address, "/"); ok && len(r.Protected) > most {
+			address = stack + "/*"
+		}
+		if flag := "--allow-delete " + shellQuote(address); !slices.Contains(flags, flag) {
+			flags = append(flags, flag)
+		}
 	}
 	hint := "check the declaration: what is removed there is deleted"
-	if len(flags) > 0 {
+	switch {
+	case len(r.Protected) > most:
+		hint = "if that is meant, name each, or all of a stack: " + strings.Join(flags, " ")
+	case len(flags) > 0:
 		hint = "if that is meant, name each: " + strings.Join(flags, " ")
 	}
 	return fail(exitRefused, hint, r)

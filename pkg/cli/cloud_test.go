@@ -133,7 +133,7 @@ func TestApproval(t *testing.T) {
 		{"a bundle was read", person{args: args("up --env prod --plan p.d")}, harmless(), nil, 0, 1, ""},
 		{"a bundle with losses", person{args: args("up --env prod --plan p.d --yes")}, somePlan(), nil, 8, 0, "protected"},
 		{"a bundle does not say it", person{args: args("up --env prod --plan p.d --yes")}, harmless(), harmless(), 8, 1, "does not say these changes"},
-		{"it turned out otherwise", person{args: args("up --env prod --yes")}, harmless(), harmless(), 0, 2, "turned out otherwise"},
+		{"it turned out otherwise", person{args: args("up --env prod --yes")}, harmless(), harmless(), 0, 2, "Planned again, because"},
 		{"the guard has its say again", person{args: args("up --env prod --yes")}, harmless(), somePlan(), 8, 1, "protected"},
 		{"the name is typed", person{args: append(args("down --env prod"), allow...), input: "prod\n", terminal: true}, somePlan(), nil, 0, 1, "Type the name of the environment"},
 		{"yes is not the name", person{args: append(args("down --env prod"), allow...), input: "yes\n", terminal: true}, somePlan(), nil, 8, 0, "nothing was deleted"},

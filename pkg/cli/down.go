@@ -56,6 +56,7 @@ func (a *app) runDown(ctx context.Context, o downOptions) error {
 	if o.confirm != "" && o.confirm != a.global.env {
 		return failf(exitRefused, "say --confirm "+a.global.env+" if that is meant", "--confirm %s is not the environment, which is %s", o.confirm, a.global.env)
 	}
+	o.deleting, a.again = true, "down"
 	s, err := a.openSession(ctx, o.driveOptions)
 	if err != nil {
 		return err

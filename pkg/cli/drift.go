@@ -42,6 +42,7 @@ func (a *app) runDrift(ctx context.Context, o driftOptions) error {
 	if err := a.checkFormat(o.format, o.events); err != nil {
 		return err
 	}
+	a.again = "drift"
 	s, err := a.openSession(ctx, o.driveOptions)
 	if err != nil {
 		return err
@@ -63,9 +64,9 @@ func (a *app) runDrift(ctx context.Context, o driftOptions) error {
 		if f := s.interruptedFault(ctx, "", err); f != nil {
 			return f
 		}
-		return a.cloudFault(ctx, err)
+		return planFailure(p, a.cloudFault(ctx, err))
 	case p.Failed():
-		return planFailure(p)
+		return planFailure(p, nil)
 	case !p.Pending() && !p.Drifted():
 		return nil
 	}

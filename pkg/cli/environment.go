@@ -110,7 +110,7 @@ func (a *app) gatewayDocument(e *contract.Environment) (string, error) {
 func (a *app) stack(set *contract.Set, name string) (*contract.Stack, error) {
 	s, err := set.Lookup(name)
 	if err != nil {
-		return nil, fail(exitUsage, "stacks: "+strings.Join(set.Names(), ", "), err)
+		return nil, fail(exitUsage, "latamctl stacks list says what each is", err)
 	}
 	return s, nil
 }

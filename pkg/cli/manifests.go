@@ -132,6 +132,9 @@ func (m manifests) Delete(ctx context.Context, c stack.Cluster, on func(string))
 	return m.objects.Delete(ctx, deploy.Cluster(c), on)
 }
 
+// noImage stands for the image where objects are only deleted: they are found by their names.
+const noImage = "none@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
 // openManifests returns the Kubernetes objects, or why the environment has none yet. Both are empty
 // where something else applies them.
 func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manifests, off string, err error) {
@@ -148,7 +151,7 @@ func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manif
 		return nil, "", nil
 	case e.contract.Off(s) != "":
 		return nil, "stack " + manifestsStack + " is off", nil
-	case e.contract.Settings.Image == "":
+	case e.contract.Settings.Image == "" && !o.deleting:
 		return nil, "set image", nil
 	}
 	m, err := a.newManifests(o, e)
@@ -159,6 +162,9 @@ func (a *app) newManifests(o driveOptions, e *environment) (stack.Manifests, err
 	base, values, err := a.manifestValues(e)
 	if err != nil {
 		return nil, err
+	}
+	if values.Image == "" {
+		values.Image = noImage
 	}
 	opts := deploy.Options{
 		Base: base, Values: values, DatadogKey: telemetry.NewSecret(a.proc.Env("DD_API_KEY")), TakeOver: o.takeOver, Log: a.log,

@@ -58,6 +58,7 @@ func (a *app) runPlan(ctx context.Context, o planOptions) error {
 	if err := a.checkFormat(o.format, o.events); err != nil {
 		return err
 	}
+	o.deleting, a.again = o.destroy, "plan"
 	s, err := a.openSession(ctx, o.driveOptions)
 	if err != nil {
 		return err
@@ -79,9 +80,9 @@ func (a *app) runPlan(ctx context.Context, o planOptions) error {
 		if f := s.interruptedFault(ctx, "", err); f != nil {
 			return f
 		}
-		return a.cloudFault(ctx, err)
+		return planFailure(p, a.cloudFault(ctx, err))
 	case p.Failed():
-		return planFailure(p)
+		return planFailure(p, nil)
 	case o.out != "" && !a.global.quiet:
 		fmt.Fprintf(a.proc.Err, "written to %s; latamctl up --env %s --plan %s applies it\n", o.out, a.global.env, o.out)
 	}

@@ -195,12 +195,18 @@ func (p *progress) plainLine(s stack.Step) string {
 	switch e := s.Event; {
 	case e == nil && s.Err != nil:
 		text = string(s.Phase) + ": " + firstLine(s.Err.Error())
+	case e == nil && s.Phase == stack.Preparing && s.Message == "":
+		// It is planned next, which is said then.
 	case e == nil && s.Message != "":
 		text = string(s.Phase) + ": " + s.Message
+	case e == nil && s.Phase == stack.Applying && s.Total > 0:
+		text = fmt.Sprintf("applying %d changes", s.Total)
 	case e == nil:
 		text = string(s.Phase)
+	case strings.HasPrefix(e.Address, "data."):
+		// Reading changes nothing.
 	case e.Type == "apply_complete" || e.Type == "apply_errored":
-		text = e.Message
+		text = withoutID(e.Message)
 	case e.Type == "apply_progress":
 		if l := p.lines[s.Stack]; l != nil && s.Time.Sub(l.stillAt) >= stillEvery {
 			l.stillAt = s.Time
@@ -214,6 +220,13 @@ func (p *progress) plainLine(s stack.Step) string {
 		text = s.Stack + ": " + text
 	}
 	return plan.Clean(text)
+}
+
+// withoutID leaves out the id at the end of terraform's message, which is long and says little more
+// than the address.
+func withoutID(message string) string {
+	before, _, _ := strings.Cut(message, " [id=")
+	return before
 }
 
 func firstLine(text string) string {
@@ -276,7 +289,7 @@ func (p *progress) draw() {
 }
 
 func ended(phase stack.Phase) bool {
-	return slices.Contains([]stack.Phase{stack.Done, stack.Unchanged, stack.Broken, stack.Blocked, stack.Skipped}, phase)
+	return slices.Contains([]stack.Phase{stack.Done, stack.Unchanged, stack.Broken, stack.Stopped, stack.Blocked, stack.Skipped}, phase)
 }
 
 func (l *stackLine) colour() plan.Colour {
@@ -285,9 +298,9 @@ func (l *stackLine) colour() plan.Colour {
 		return plan.Good
 	case stack.Broken, stack.Blocked:
 		return plan.Losing
-	case stack.Waiting, stack.Unchanged, stack.Skipped:
+	case stack.Waiting, stack.Planned, stack.Unchanged, stack.Skipped:
 		return plan.Faint
-	case stack.Preparing, stack.Planning, stack.Applying, stack.Retrying:
+	case stack.Preparing, stack.Planning, stack.Applying, stack.Retrying, stack.Stopped:
 		return plan.Caring
 	}
 	return plan.Caring
@@ -308,7 +321,7 @@ func (l *stackLine) text(name string, now time.Time) string {
 	if l.message != "" {
 		parts = append(parts, l.message)
 	}
-	if took := now.Sub(l.began); !ended(l.phase) && l.phase != stack.Waiting && took >= time.Second {
+	if took := now.Sub(l.began); !ended(l.phase) && l.phase != stack.Waiting && l.phase != stack.Planned && took >= time.Second {
 		parts = append(parts, "("+took.Round(time.Second).String()+")")
 	}
 	return plan.Clean(strings.Join(parts, "  "))

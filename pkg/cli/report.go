@@ -2,8 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,7 +35,7 @@ type outcomeDocument struct {
 func failedStacks(r *stack.Report) []string {
 	var names []string
 	for i := range r.Outcomes {
-		if phase := r.Outcomes[i].Phase; phase == stack.Broken || phase == stack.Blocked {
+		if phase := r.Outcomes[i].Phase; phase == stack.Broken || phase == stack.Stopped || phase == stack.Blocked {
 			names = append(names, r.Outcomes[i].Stack)
 		}
 	}
@@ -78,10 +80,14 @@ func (a *app) reportTable(r *stack.Report) error {
 	}
 	for i := range r.Outcomes {
 		out := &r.Outcomes[i]
-		if out.Err == nil || out.Phase == stack.Blocked {
+		if out.Err == nil || out.Phase == stack.Blocked || out.Phase == stack.Stopped {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s %s\n", a.paint(a.proc.OutTerminal, red, plan.Clean(out.Stack)+":"), indented(out.Err.Error()))
+		text := out.Err.Error()
+		if out.Log != "" {
+			text = strings.Replace(text, "; all output is in "+out.Log, "", 1) // It is said below.
+		}
+		fmt.Fprintf(&b, "\n%s %s\n", a.paint(a.proc.OutTerminal, red, plan.Clean(out.Stack)+":"), indented(text))
 		if out.Log != "" {
 			fmt.Fprintf(&b, "  log: %s\n", out.Log)
 		}
@@ -96,12 +102,19 @@ func (a *app) reportTable(r *stack.Report) error {
 func remark(o *stack.Outcome) string {
 	var parts []string
 	if o.Blocked != "" {
-		parts = append(parts, "waits for "+plan.Clean(o.Blocked))
+		parts = append(parts, "waits for "+plan.Clean(o.Blocked)+", which failed")
 	}
 	if o.Retries > 0 {
-		parts = append(parts, fmt.Sprintf("planned again %d times", o.Retries))
+		parts = append(parts, fmt.Sprintf("planned again %s", times(o.Retries)))
 	}
 	return strings.Join(parts, "; ")
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // indented is text of several lines below a label.
@@ -147,4 +160,19 @@ func reportMarkdown(title string, r *stack.Report) string {
 	var b strings.Builder
 	_ = plan.Markdown(&b, title, &shown) // A builder takes everything.
 	return b.String()
+}
+
+// begun tells whether a run came to apply anything, or failed at it. One that was refused has nothing to report.
+func begun(r *stack.Report) bool {
+	return slices.ContainsFunc(r.Outcomes, func(o stack.Outcome) bool { return o.Phase != stack.Skipped })
+}
+
+// reportFailure names the stacks that failed. The report was shown with why, so that only the code and
+// the hint of the cause are kept.
+func reportFailure(r *stack.Report, cause error) error {
+	var f *fault
+	if r == nil || len(failedStacks(r)) == 0 || !errors.As(cause, &f) {
+		return cause
+	}
+	return failf(f.code, f.hint, "not done: %s", strings.Join(failedStacks(r), ", "))
 }

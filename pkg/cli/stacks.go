@@ -22,7 +22,7 @@ func stacksCmd(a *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(stacksListCmd(a), stacksGraphCmd(a), stacksCheckCmd(a), stacksNewCmd(a), stacksManifestsCmd(a))
+	cmd.AddCommand(stacksListCmd(a), stacksGraphCmd(a), stacksCheckCmd(a), stacksNewCmd(a), stacksValuesCmd(a), stacksManifestsCmd(a))
 	return cmd
 }
 
@@ -177,7 +177,7 @@ func (a *app) runStacksCheck(o *driveOptions, write bool) error {
 		for _, f := range stale {
 			names = append(names, f.Path)
 		}
-		return failf(exitInvalid, "latamctl stacks check --write --stacks-dir FOLDER makes them current", "generated files are not current: %s", strings.Join(names, ", "))
+		return failf(exitInvalid, writeHint(o.stacksDir), "generated files are not current: %s", strings.Join(names, ", "))
 	}
 	if a.global.output == outputJSON {
 		written := make([]string, 0, len(stale))
@@ -191,6 +191,14 @@ func (a *app) runStacksCheck(o *driveOptions, write bool) error {
 	}
 	fmt.Fprintf(a.proc.Out, "%d stacks fit together: %s\n", len(set.Stacks), strings.Join(set.Names(), ", "))
 	return nil
+}
+
+// writeHint is how generated files become current.
+func writeHint(dir string) string {
+	if dir == "" {
+		return "these stacks are built in, so the program is; in its sources: go test ./pkg/stack/contract -update"
+	}
+	return "latamctl stacks check --write --stacks-dir " + shellQuote(dir) + " makes those in that folder current"
 }
 
 // staleFiles are the generated files that are not current; of the user's own stacks only, when asked.
@@ -257,7 +265,7 @@ func (a *app) runStacksNew(name string, o newStackOptions) error {
 	var unknown *contract.UnknownError
 	switch {
 	case errors.Is(err, contract.ErrExists):
-		return fail(exitRefused, "choose another name; stacks: "+strings.Join(set.Names(), ", "), err)
+		return fail(exitRefused, "the names that are taken: "+strings.Join(set.Names(), ", "), err)
 	case errors.As(err, &unknown):
 		return fail(exitUsage, "stacks: "+strings.Join(set.Names(), ", "), err)
 	case err != nil:

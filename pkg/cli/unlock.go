@@ -25,15 +25,16 @@ type unlockOptions struct {
 func unlockCmd(a *app) *cobra.Command {
 	var o unlockOptions
 	cmd := &cobra.Command{
-		Use: "unlock STACK", GroupID: groupCloud,
-		Short: "Show who holds a stack's lock, and remove it when its program is gone",
-		Long: `unlock shows the lock of a stack's state: who took it, when, for what. With --id it removes
-exactly that lock. A lock is left behind only when terraform itself was killed; removing one whose
-program still runs can lose what that program is creating, so unlock refuses it where it can tell.`,
-		Example: "  latamctl unlock --env prod storage\n  latamctl unlock --env prod storage --id 1764068400123456",
-		Args:    cobra.ExactArgs(1),
+		Use: "unlock [STACK]", GroupID: groupCloud,
+		Short: "Show who holds locks, and remove one whose program is gone",
+		Long: `unlock shows who changes the environment and which stacks are locked, or the lock of one stack's
+state: who took it, when, for what. With --id it removes exactly that lock. A stack's lock is left
+behind only when terraform itself was killed; removing one whose program still runs can lose what
+that program is creating, so unlock refuses it where it can tell. Exit 9 while something is locked.`,
+		Example: "  latamctl unlock --env prod\n  latamctl unlock --env prod storage\n  latamctl unlock --env prod storage --id 1764068400123456",
+		Args:    cobra.MaximumNArgs(1),
 	}
-	cmd.RunE = a.run(settings, func(ctx context.Context, args []string) error { return a.runUnlock(ctx, args[0], o) })
+	cmd.RunE = a.run(settings, func(ctx context.Context, args []string) error { return a.runUnlock(ctx, args, o) })
 	f := cmd.Flags()
 	f.StringVar(&o.id, "id", "", "remove the lock with this id; without it the lock is shown")
 	f.StringVar(&o.workDir, "work-dir", defaultWorkDir, "folder with the records of runs")
@@ -55,7 +56,7 @@ type lockDocument struct {
 	Created   string `json:"created,omitempty"`
 }
 
-func (a *app) runUnlock(ctx context.Context, name string, o unlockOptions) error {
+func (a *app) runUnlock(ctx context.Context, args []string, o unlockOptions) error {
 	if err := a.needCloud("unlock"); err != nil {
 		return err
 	}
@@ -63,7 +64,10 @@ func (a *app) runUnlock(ctx context.Context, name string, o unlockOptions) error
 	if err != nil {
 		return err
 	}
-	s, err := a.stack(e.stacks, name)
+	if len(args) == 0 {
+		return a.runUnlockEnvironment(ctx, e, o.id)
+	}
+	s, err := a.stack(e.stacks, args[0])
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (s *session) approveApply(ctx context.Context, p *plan.Plan, o applyOptions
 	defer release()
 	s.asked++
 	if s.asked > 1 && !s.a.global.quiet {
-		fmt.Fprintln(s.a.proc.Err, "What was planned turned out otherwise after the stacks before it were applied:")
+		fmt.Fprintln(s.a.proc.Err, "Planned again, because the stacks before it were applied:")
 	}
 	if err := s.preview(p, o.allowDelete); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (s *session) finish(ctx context.Context, o outcome, r *stack.Report, err er
 	if r != nil && r.Plan != nil && s.asked == 0 && errors.As(err, &refused) && !a.global.quiet {
 		_ = plan.Text(&patient{w: a.proc.Err}, r.Plan, plan.TextOptions{Paint: a.planPaint(a.proc.ErrTerminal)}) // Who reads it may be gone.
 	}
-	if r != nil {
+	if r != nil && (a.global.output == outputJSON || begun(r)) {
 		if shown := a.showReport(o, r, fault != nil, err); shown != nil {
 			return shown
 		}
@@ -164,7 +164,7 @@ func (s *session) finish(ctx context.Context, o outcome, r *stack.Report, err er
 	case fault != nil:
 		return fault
 	case err != nil:
-		return a.cloudFault(ctx, err)
+		return reportFailure(r, a.cloudFault(ctx, err))
 	case r != nil && len(failedStacks(r)) > 0:
 		return failf(exitFailed, "mend the cause, then: latamctl "+o.resume+" --env "+a.global.env, "not done: %s", strings.Join(failedStacks(r), ", "))
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,19 +131,19 @@ func (a *app) stackFault(err error) error {
 	var missing *deploy.MissingAPIError
 	switch {
 	case errors.As(err, &refused):
-		return fail(exitRefused, refused.Hint, errors.New(strings.TrimSuffix(refused.Error(), "; "+refused.Hint)))
+		return fail(exitRefused, refused.Hint, withoutHint(refused, refused.Hint))
 	case errors.As(err, &stale):
 		return fail(exitRefused, "latamctl plan --env "+a.global.env+" --out "+stale.Folder+" makes it anew", err)
 	case errors.As(err, &locked):
-		return fail(exitLocked, a.lockedHint(locked), err)
+		return fail(exitLocked, a.lockedHint(locked), withoutHint(err, locked.Hint))
 	case errors.As(err, &interrupted):
-		return fail(exitInterrupted, "latamctl up --resume --env "+a.global.env+" goes on from here", err)
+		return fail(exitInterrupted, interrupted.Hint, withoutHint(err, interrupted.Hint))
 	case errors.As(err, &failed) && len(failed.Errs) > 1:
 		code := exitFailed
 		if !slices.ContainsFunc(failed.Errs, func(err error) bool { return terraform.KindOf(err) != terraform.Denied }) {
 			code = exitDenied
 		}
-		return fail(code, "mend the cause, then: latamctl up --resume --env "+a.global.env, err)
+		return fail(code, a.mendHint(), err)
 	case errors.As(err, &run):
 		return a.terraformFault(run, err)
 	case errors.Is(err, deploy.ErrDenied):
@@ -154,9 +155,23 @@ func (a *app) stackFault(err error) error {
 	case errors.As(err, &missing):
 		return fail(exitRefused, "turn the API on in the cluster; the stack cluster turns on what these objects need", err)
 	case errors.As(err, &failed):
-		return fail(exitFailed, "mend the cause, then: latamctl up --resume --env "+a.global.env, err)
+		return fail(exitFailed, a.mendHint(), err)
 	}
 	return err
+}
+
+// withoutHint leaves out what an error says to do next, because the hint says it.
+func withoutHint(err error, hint string) error {
+	text, found := strings.CutSuffix(err.Error(), "; "+hint)
+	if !found || hint == "" {
+		return err
+	}
+	return errors.New(text)
+}
+
+// mendHint is how to go on after a failure that somebody has to mend.
+func (a *app) mendHint() string {
+	return "mend the cause, then: latamctl " + cmp.Or(a.again, "up --resume") + " --env " + a.global.env
 }
 
 // lockedHint is how to go on when somebody else holds a lock.
@@ -179,7 +194,9 @@ func (a *app) terraformFault(f *terraform.Failure, err error) error {
 		return fail(exitRefused, "plan again", err)
 	case terraform.Interrupted:
 		return fail(exitInterrupted, "latamctl up --resume --env "+a.global.env+" goes on from here", err)
+	case terraform.NoProviders:
+		return fail(exitUnavailable, providersHint, err)
 	case terraform.Transient, terraform.Invalid, terraform.Killed, terraform.Failed:
 	}
-	return fail(exitFailed, "mend the cause, then: latamctl up --resume --env "+a.global.env, err)
+	return fail(exitFailed, a.mendHint(), err)
 }

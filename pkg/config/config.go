@@ -112,6 +112,17 @@ func Resolve(flags *pflag.FlagSet, getenv func(string) (string, bool), file File
 	return settings, failed
 }
 
+// set replaces the value of a flag. Setting a list that was set before would add to it, and settings
+// can be resolved more than once.
+func set(value pflag.Value, text string) error {
+	if list, ok := value.(pflag.SliceValue); ok {
+		if err := list.Replace(nil); err != nil {
+			return err
+		}
+	}
+	return value.Set(text)
+}
+
 func resolve(v *viper.Viper, f *pflag.Flag, getenv func(string) (string, bool), origin string, entries map[string]Entry) (Setting, error) {
 	key := Key(f.Name)
 	s := Setting{Key: key, Origin: OriginDefault}
@@ -130,7 +141,7 @@ func resolve(v *viper.Viper, f *pflag.Flag, getenv func(string) (string, bool), 
 		if _, list := v.Get(key).([]any); !list {
 			text = v.GetString(key)
 		}
-		if err := f.Value.Set(text); err != nil {
+		if err := set(f.Value, text); err != nil {
 			return s, &ValueError{Place: place, Key: key, Err: fmt.Errorf("%q: %w", text, err)}
 		}
 	}

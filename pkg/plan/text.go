@@ -159,7 +159,7 @@ func (t *textPlan) table() {
 		label := cut(Clean(s.Name), name)
 		if !s.Pending() && (s.Failed() || s.Note != "" || len(s.Drift) > 0) {
 			remark, colour := s.remark()
-			t.linef("%-*s  %s", name, label, t.o.Paint(colour, cut(Clean(remark), t.o.Width-name-2)))
+			t.remark(name, label, remark, colour)
 			continue
 		}
 		c := s.Counts()
@@ -169,9 +169,35 @@ func (t *textPlan) table() {
 		}
 		t.linef("%s", line)
 		if remark, colour := s.remark(); remark != "" {
-			t.linef("%-*s  %s", name, "", t.o.Paint(colour, cut(Clean(remark), t.o.Width-name-2)))
+			t.remark(name, "", remark, colour)
 		}
 	}
+}
+
+// remark is what the numbers do not say, whole: it may name the setting that is missing.
+func (t *textPlan) remark(name int, label, remark string, colour Colour) {
+	for i, line := range wrap(Clean(remark), t.o.Width-name-2) {
+		if i > 0 {
+			label = ""
+		}
+		t.linef("%-*s  %s", name, label, t.o.Paint(colour, line))
+	}
+}
+
+// wrap breaks a text between words into lines of at most so many columns, as far as words allow.
+func wrap(text string, columns int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }
 
 // remark says what the numbers do not.
@@ -206,7 +232,35 @@ func (t *textPlan) summary() {
 
 // Summary is one sentence about a whole plan.
 func (p *Plan) Summary() string {
-	c := p.Counts()
+	parts := p.Counts().parts()
+	env := Clean(p.Environment)
+	switch {
+	case len(parts) > 0:
+		return fmt.Sprintf("Environment %s: %s.", env, strings.Join(parts, ", "))
+	case p.Pending():
+		return fmt.Sprintf("Environment %s: only outputs change.", env)
+	case p.Failed():
+		return fmt.Sprintf("Environment %s: no change is known.", env)
+	}
+	return fmt.Sprintf("Environment %s: nothing to change.", env)
+}
+
+// Brief says what a section comes to in a few words, such as "2 to create, 1 to delete".
+func (s *Section) Brief() string {
+	parts := s.Counts().parts()
+	switch {
+	case len(parts) > 0:
+		return strings.Join(parts, ", ")
+	case len(s.Outputs) > 0:
+		return "only outputs change"
+	case s.Note != "":
+		return s.Note
+	}
+	return "nothing to change"
+}
+
+// parts are the numbers that are not zero, with what they count.
+func (c Counts) parts() []string {
 	var parts []string
 	for _, part := range []struct {
 		n    int
@@ -219,16 +273,7 @@ func (p *Plan) Summary() string {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
 		}
 	}
-	env := Clean(p.Environment)
-	switch {
-	case len(parts) > 0:
-		return fmt.Sprintf("Environment %s: %s.", env, strings.Join(parts, ", "))
-	case p.Pending():
-		return fmt.Sprintf("Environment %s: only outputs change.", env)
-	case p.Failed():
-		return fmt.Sprintf("Environment %s: no change is known.", env)
-	}
-	return fmt.Sprintf("Environment %s: nothing to change.", env)
+	return parts
 }
 
 // difference is an attribute's old and new value. A sensitive one is never shown, whatever it holds.

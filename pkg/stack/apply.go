@@ -388,6 +388,8 @@ func (a *applying) verdict(ctx context.Context) error {
 			case Broken:
 				failed.Stacks, failed.Errs = append(failed.Stacks, n.name), append(failed.Errs, o.Err)
 				unfinished = true
+			case Stopped:
+				unfinished = true
 			case Blocked, Skipped:
 				unfinished = unfinished || n.off == ""
 			}

@@ -30,7 +30,7 @@ func attributes(c *tfjson.Change) []plan.Attribute {
 type differ struct{ found []plan.Attribute }
 
 func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unknown any) {
-	if len(w.found) >= maxAttributes || !anyTrue(unknown) && reflect.DeepEqual(before, after) {
+	if len(w.found) >= maxAttributes || !anyTrue(unknown) && (reflect.DeepEqual(before, after) || void(before) && void(after)) {
 		return
 	}
 	if hiddenBefore == true || hiddenAfter == true {
@@ -55,6 +55,22 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 		return
 	}
 	w.found = append(w.found, plan.Attribute{Path: path, Before: valueText(before), After: valueText(after), Unknown: anyTrue(unknown)})
+}
+
+// void tells whether a value is one of the forms of nothing, which providers do not tell apart when
+// they read an object back.
+func void(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
 }
 
 // within looks at the members of two maps, or of two lists of the same length, one by one.

@@ -80,11 +80,13 @@ func (d *Driver) newRun() (*run, error) {
 	if err := d.opts.Proc.MakeDir(r.dir); err != nil {
 		return nil, fmt.Errorf("create the folder of run %s: %w", id, err)
 	}
+	d.ignore()
 	return r, nil
 }
 
-// clean removes what may hold secrets. The logs stay.
+// clean removes what may hold secrets, and the oldest runs. The logs stay.
 func (d *Driver) clean(r *run) {
+	d.prune()
 	for _, pattern := range []string{"*.tfvars.json", "*.tfplan"} {
 		paths, err := d.opts.Proc.Glob(filepath.Join(r.dir, pattern))
 		if err != nil {

@@ -76,6 +76,9 @@ type Failed struct {
 }
 
 func (e *Failed) Error() string {
+	if len(e.Stacks) == 1 && strings.Contains(e.Errs[0].Error(), "stack "+e.Stacks[0]) {
+		return e.Errs[0].Error()
+	}
 	if len(e.Stacks) == 1 {
 		return fmt.Sprintf("stack %s: %v", e.Stacks[0], e.Errs[0])
 	}

@@ -213,7 +213,7 @@ func (d *Driver) lock(ctx context.Context, r *run, command string) (locked conte
 	if o.Waiting == nil {
 		o.Waiting = func(h state.Holder) { d.step(Step{Phase: Waiting, Message: "waiting for " + h.String()}) }
 	}
-	who := state.Holder{Run: r.id, Host: host, PID: d.opts.Proc.PID, User: user, Command: "latamctl " + command + " --env " + d.opts.Environment}
+	who := state.Holder{Run: r.id, Host: host, Machine: d.opts.Proc.Machine(), PID: d.opts.Proc.PID, User: user, Command: "latamctl " + command + " --env " + d.opts.Environment}
 	locked, lock, err := d.states.AcquireRun(ctx, who, o)
 	if errors.Is(err, state.ErrRunning) {
 		holder := "another run"

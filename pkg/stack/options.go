@@ -46,7 +46,7 @@ type Options struct {
 	Dir  string
 	Proc *proc.Process
 	Log  *slog.Logger
-	// Parallel is how many terraform programs run at once. Default min(4, max(2, cores)).
+	// Parallel is how many terraform programs run at once. Default by processors and free memory, 4 at most.
 	Parallel int
 	// Retries is how often a stack is planned again after a transient failure. Default 2; -1 never does.
 	Retries int
@@ -63,7 +63,9 @@ type Options struct {
 
 // Defaults fills in what is not set.
 func (o *Options) Defaults() {
-	o.Parallel = cmp.Or(o.Parallel, min(4, max(2, runtime.NumCPU())))
+	if o.Parallel == 0 && o.Proc != nil {
+		o.Parallel = slots(runtime.NumCPU(), o.Proc.AvailableMemory())
+	}
 	o.Retries = cmp.Or(o.Retries, 2)
 	o.RetryDelay = cmp.Or(o.RetryDelay, 5*time.Second)
 	o.ManifestsAfter = cmp.Or(o.ManifestsAfter, "apps")

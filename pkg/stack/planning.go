@@ -141,7 +141,7 @@ func (d *Driver) planNode(ctx context.Context, r *run, n *node, h how, upstream 
 		one.appliable = false
 		d.step(Step{Stack: n.name, Phase: Broken, Err: one.err})
 	} else {
-		d.step(Step{Stack: n.name, Phase: Waiting, Message: "planned"})
+		d.step(Step{Stack: n.name, Phase: Planned, Message: one.section.Brief()})
 	}
 	return one
 }
@@ -238,7 +238,7 @@ func (d *Driver) planPrepared(ctx context.Context, one *planned, h how, in input
 	var f *terraform.Failure
 	if errors.As(err, &f) && f.Kind == terraform.Invalid && in.grade == plan.Provisional {
 		// A placeholder may be no certificate, address or name. What is planned later is asked about later.
-		one.section.Note = "planned once there is " + strings.Join(in.missing, ", ")
+		one.section.Note = "planned when these exist: " + strings.Join(in.missing, ", ")
 		return nil
 	}
 	if err != nil {
@@ -275,7 +275,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	if h.drift || !h.destroy {
 		for _, c := range one.summary.Drift {
 			drifted := changeOf(c, s.Protected)
-			drifted.Reason = "changed outside"
+			drifted.Reason = changedOutside
 			if drifted.Action == plan.Delete {
 				drifted.Reason = "deleted outside"
 			}
@@ -291,6 +291,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	}
 	detail(one.section.Changes, shown.ResourceChanges)
 	detail(one.section.Drift, shown.ResourceDrift)
+	one.section.Drift = slices.DeleteFunc(one.section.Drift, func(c plan.Change) bool { return saysNothing(c, shown.ResourceDrift) })
 	if h.destroy {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
@@ -310,6 +311,9 @@ func changeOf(c terraform.StreamChange, protected []string) plan.Change {
 	}
 	return out
 }
+
+// changedOutside is the reason of a change that somebody else made.
+const changedOutside = "changed outside"
 
 // imported marks an update of an object that the same plan takes into the state.
 const imported = "imported"
@@ -334,6 +338,13 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 			break
 		}
 	}
+}
+
+// saysNothing tells whether an outside change is none: reading an object back gave the same values in
+// another form, such as an empty list for a null.
+func saysNothing(c plan.Change, shown []*tfjson.ResourceChange) bool {
+	return c.Action == plan.Update && len(c.Attributes) == 0 && c.Reason == changedOutside &&
+		slices.ContainsFunc(shown, func(rc *tfjson.ResourceChange) bool { return rc.Address == c.Address && rc.DeposedKey == "" })
 }
 
 // undeletable names the objects whose deletion the cloud will refuse.

@@ -3,11 +3,13 @@ package stack
 import (
 	"context"
 	"slices"
+
+	"github.com/latamctl/latamctl/pkg/stack/terraform"
 )
 
 // ending is how one node of a queue ended.
 type ending struct {
-	phase   Phase  // Done, Broken, Blocked or Skipped
+	phase   Phase  // Done, Broken, Stopped, Blocked or Skipped
 	blocked string // the node that failed, when the phase is Blocked
 	err     error
 }
@@ -67,10 +69,13 @@ func (q queue) do(ctx context.Context) map[string]ending {
 		}
 		r := <-results
 		running--
-		if r.err != nil {
+		switch {
+		case r.err != nil && ctx.Err() != nil && terraform.KindOf(r.err) == terraform.Interrupted:
+			end(r.n, ending{phase: Stopped, err: r.err})
+		case r.err != nil:
 			failed = true
 			end(r.n, ending{phase: Broken, err: r.err})
-		} else {
+		default:
 			end(r.n, ending{phase: Done})
 		}
 	}
@@ -99,7 +104,7 @@ func (q queue) look(n *node, ends map[string]ending) (ready bool, e ending) {
 			return false, ending{phase: Blocked, blocked: name}
 		case before.phase == Blocked:
 			return false, ending{phase: Blocked, blocked: before.blocked}
-		case before.phase == Skipped:
+		case before.phase == Skipped, before.phase == Stopped:
 			skipped = true
 		}
 	}

@@ -59,9 +59,10 @@ type Step struct {
 // Phase is where a stack is.
 type Phase string
 
-// The phases of a stack. The last five are final.
+// The phases of a stack. The last six are final.
 const (
 	Waiting   Phase = "waiting"
+	Planned   Phase = "planned"
 	Preparing Phase = "preparing" // files, variables, init
 	Planning  Phase = "planning"
 	Applying  Phase = "applying"
@@ -69,8 +70,9 @@ const (
 	Done      Phase = "done"
 	Unchanged Phase = "unchanged"
 	Broken    Phase = "failed"
-	Blocked   Phase = "blocked" // a stack before it failed
-	Skipped   Phase = "skipped" // off, not selected, or not started any more
+	Stopped   Phase = "interrupted" // it was asked to stop and saved what it did
+	Blocked   Phase = "blocked"     // a stack before it failed
+	Skipped   Phase = "skipped"     // off, not selected, or not started any more
 )
 
 // PlanOptions are the variants of Plan.

@@ -118,7 +118,7 @@ func TestGrades(t *testing.T) {
 	if p, err = f.driver().Plan(t.Context(), PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if s := sectionOf(p, "apps"); s.Error != "" || s.Note != "planned once there is cluster.endpoint" {
+	if s := sectionOf(p, "apps"); s.Error != "" || s.Note != "planned when these exist: cluster.endpoint" {
 		t.Errorf("apps with a placeholder that is refused: %+v", s)
 	}
 }

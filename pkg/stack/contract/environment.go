@@ -72,7 +72,7 @@ func (e *Environment) Off(s *Stack) string {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Sprintf("set %s in environments.%s of %s to turn it on", strings.Join(missing, " and "), e.Name, e.file())
+		return fmt.Sprintf("set %s in environments.%s of %s", strings.Join(missing, " and "), e.Name, e.file())
 	}
 	if e.Stacks == nil {
 		return ""

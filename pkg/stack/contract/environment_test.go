@@ -127,8 +127,8 @@ func TestOff(t *testing.T) {
 		"budget":  "description: x\nrequires: [billing_account, budget_amount, deletion_protection]\n",
 	}), nil)
 	for name, want := range map[string]string{
-		"apps":    "set api_consumers in environments.prod of latam.yaml to turn it on",
-		"gateway": "it needs apps, which is off: set api_consumers in environments.prod of latam.yaml to turn it on",
+		"apps":    "set api_consumers in environments.prod of latam.yaml",
+		"gateway": "it needs apps, which is off: set api_consumers in environments.prod of latam.yaml",
 		"budget":  "",
 	} {
 		if got := e.Off(e.Stacks.Get(name)); got != want {

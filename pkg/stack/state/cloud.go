@@ -84,6 +84,15 @@ func checkCredentials(ctx context.Context, o CloudOptions) ([]option.ClientOptio
 	switch {
 	case err != nil:
 		f.Status, f.Seen, f.Fix = Fail, err.Error(), login
+	case id.Attached() && strings.HasPrefix(o.Endpoint, "http://"):
+		f.Seen = "none are needed: a stand-in is asked instead of Google"
+	case id.Attached():
+		account, err := attachedAccount(ctx, o.Proc)
+		if err != nil {
+			f.Status, f.Seen, f.Fix = Fail, fmt.Sprintf("none: no variable names any, gcloud has none, and this is no machine of Google's (%v)", err), login
+			return client, f
+		}
+		f.Seen = fmt.Sprintf("attached service account %s, from the metadata server", account)
 	case id.Account != "":
 		f.Seen = fmt.Sprintf("%s of %s, from %s", id.Kind, id.Account, id.Source)
 	default:

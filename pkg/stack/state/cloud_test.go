@@ -122,7 +122,7 @@ func TestCheckCloudFindings(t *testing.T) {
 	s.Put("states", "prod/latamctl.lock", []byte(`{"id":"x","user":"ana","host":"laptop","pid":7}`))
 	some := google{state: "DELETE_REQUESTED", enabled: map[string]bool{"pubsub.googleapis.com": true}}
 	expect(t, checks(t, some, s, nil, nil), map[string]string{
-		"credentials": "pass attached service account, from metadata server", "project": "fail my-project is DELETE_REQUESTED | gcloud projects undelete",
+		"credentials": "pass none are needed: a stand-in is asked instead of Google", "project": "fail my-project is DELETE_REQUESTED | gcloud projects undelete",
 		"APIs":         "warn off: bigtableadmin.googleapis.com | latamctl up",
 		"state bucket": "pass", "settings of the state bucket": "warn location is EU, not us-central1; versioning is off, not on",
 		"run": "warn the environment is changed by ana@laptop", "lock of stack network": "warn held by ana@laptop for 1h0m0s (OperationTypeApply) | wait for it; when its program is dead, latamctl unlock network --env prod",

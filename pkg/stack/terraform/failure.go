@@ -31,6 +31,9 @@ func (f *Failure) fill(s *stream, end ending) {
 	}
 	f.Lock = findLock(errs)
 	f.Kind = kindOf(errs, f.Lock, end)
+	if f.wantsProviders() && f.Kind != Interrupted {
+		f.Kind = NoProviders
+	}
 }
 
 // plainDiagnostics makes an error of what a program printed that is no event: commands without a
@@ -210,6 +213,8 @@ func (f *Failure) reason() string {
 		return fmt.Sprintf("the state is locked by %s%s (%s, lock %s)", f.Lock.Who, since, f.Lock.Operation, f.Lock.ID)
 	case f.Kind == Interrupted && f.Cause != nil:
 		return f.Cause.Error()
+	case f.Kind == NoProviders:
+		return "its providers cannot be had: " + f.Diagnostics[0].withoutSummary()
 	case len(f.Diagnostics) > 0 && f.Diagnostics[0].Severity == "error":
 		return f.Diagnostics[0].String()
 	case f.Cause != nil:
@@ -218,6 +223,15 @@ func (f *Failure) reason() string {
 		return "terraform ended without saying how; its lock may be left, and what it was creating may be missing from the state"
 	}
 	return string(f.Kind)
+}
+
+// withoutSummary is the detail alone, where there is one.
+func (d Diagnostic) withoutSummary() string {
+	if d.Detail != "" {
+		d.Summary, d.Detail = d.Detail, ""
+		d.Summary = strings.Join(strings.Fields(d.Summary), " ")
+	}
+	return d.String()
 }
 
 // String is the diagnostic on one line.

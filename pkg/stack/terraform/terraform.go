@@ -143,14 +143,15 @@ type Kind string
 
 // The kinds of failures.
 const (
-	Transient   Kind = "transient"   // 429, 5xx, resets, IAM and APIs that need a moment: plan again
-	Denied      Kind = "denied"      // not authenticated or not allowed
-	Locked      Kind = "locked"      // someone holds the state's lock
-	Stale       Kind = "stale"       // the saved plan no longer fits the state
-	Invalid     Kind = "invalid"     // the configuration or a variable is wrong
-	Interrupted Kind = "interrupted" // it was asked to stop and did
-	Killed      Kind = "killed"      // it ended without saying how
-	Failed      Kind = "failed"      // anything else
+	Transient   Kind = "transient"    // 429, 5xx, resets, IAM and APIs that need a moment: plan again
+	Denied      Kind = "denied"       // not authenticated or not allowed
+	Locked      Kind = "locked"       // someone holds the state's lock
+	Stale       Kind = "stale"        // the saved plan no longer fits the state
+	NoProviders Kind = "no providers" // neither the registry nor a mirror gave the providers; terraform itself tried again
+	Invalid     Kind = "invalid"      // the configuration or a variable is wrong
+	Interrupted Kind = "interrupted"  // it was asked to stop and did
+	Killed      Kind = "killed"       // it ended without saying how
+	Failed      Kind = "failed"       // anything else
 )
 
 // Failure is a terraform command that did not succeed.

@@ -44,7 +44,8 @@ type Options struct {
 	Dir  string
 	Proc *proc.Process
 	Log  *slog.Logger
-	// Parallel is how many terraform programs run at once. Default min(4, max(2, cores)).
+	// Parallel is how many terraform programs run at once. Default by processors and free memory: 2 to
+	// 4, or 1 where no second one has room.
 	Parallel int
 	// Retries is how often a stack is planned again after a transient failure. Default 2; -1 never does.
 	Retries int
@@ -61,7 +62,9 @@ type Options struct {
 
 // Defaults fills in what is not set.
 func (o *Options) Defaults() {
-	o.Parallel = cmp.Or(o.Parallel, min(4, max(2, runtime.NumCPU())))
+	if o.Parallel == 0 && o.Proc != nil {
+		o.Parallel = slots(runtime.NumCPU(), o.Proc.FreeMemory())
+	}
 	o.Retries = cmp.Or(o.Retries, 2)
 	o.RetryDelay = cmp.Or(o.RetryDelay, 5*time.Second)
 	o.ManifestsAfter = cmp.Or(o.ManifestsAfter, "apps")
@@ -72,6 +75,19 @@ func (o *Options) Defaults() {
 	if o.Observe == nil {
 		o.Observe = func(Step) {}
 	}
+}
+
+// programMemory is what one terraform takes with its providers while it plans: 356 MB were measured.
+const programMemory = 400 << 20
+
+// slots is how many terraform programs have room. Each keeps a processor busy until it waits for the
+// cloud. Free memory is in bytes, 0 when it is not known.
+func slots(processors int, free int64) int {
+	n := min(4, max(2, processors))
+	if free == 0 {
+		return n
+	}
+	return max(1, min(n, int(free/programMemory)))
 }
 
 // Validate tells what cannot work.

@@ -3,7 +3,7 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint tflint vet race fuzz crash kill abuse bench soak walk docs tidy clean
+.PHONY: help build test check lint tflint vet race fuzz stacks cloud crash kill abuse bench soak walk docs tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ fuzz: ## fuzz each target for FUZZTIME (default 20s)
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} $$pkg || exit 1; \
 	  done; done
+
+stacks: ## the tests that stacks bring along, validation, adoption of the bucket; make test plans each stack once
+	LATAM_CLOUD=1 $(GO) test -count=1 -timeout 20m ./stacks
 
 cloud: ## every stack with real terraform and stand-ins of its providers, from an empty project to none
 	LATAM_CLOUD=1 $(GO) test -run '^TestCloud' -count=1 -v -timeout 40m ./pkg/cli

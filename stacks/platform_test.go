@@ -15,9 +15,7 @@ import (
 func TestBootstrapAdoptsTheBucket(t *testing.T) {
 	t.Parallel()
 	needMirror(t)
-	if testing.Short() {
-		t.Skip("applies a stack twice")
-	}
+	needPatience(t)
 	const address = `google_storage_bucket.state["latam-prod-latam-tfstate"]`
 	noGithub := map[string]any{"github_repository": "", "github_repository_id": "", "github_owner_id": ""}
 	dir, scratch := sharedCopy(t, "bootstrap"), t.TempDir()

@@ -3,92 +3,33 @@ package stacks_test
 import (
 	"encoding/json"
 	"maps"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// flights are the values of every variable for the flights example, by the names of the catalogue.
-const flights = `{
-	"project": "latam-prod", "region": "us-central1", "name": "latam", "environment": "prod",
-	"labels": {"app": "latam", "environment": "prod", "managed-by": "latamctl"},
-	"state_bucket": "latam-prod-latam-tfstate", "adopt_state_bucket": false,
-	"github_repository": "latam/data", "github_repository_id": "4242", "github_owner_id": "77",
-	"network": "latam", "subnetwork": "latam", "pods_range": "pods", "services_range": "services", "router": "latam",
-	"network_cidr": "10.10.0.0/20", "pods_cidr": "10.20.0.0/14", "services_cidr": "10.24.0.0/20",
-	"registry": "latam",
-	"datasets": {"flights": {
-		"topic": "flights", "subscription": "flights-ingest", "dead_letter_topic": "flights-dead",
-		"dead_letter_subscription": "flights-dead-inspect", "bigquery_subscription": "flights-bigquery",
-		"bigquery_dead_letter_topic": "flights-bigquery-dead",
-		"bigquery_dead_letter_subscription": "flights-bigquery-dead-inspect",
-		"table": "flights", "index_tables": ["flights-by_destination"], "retention_seconds": 34560000, "split_keys": [],
-		"columns": [
-			{"name": "origin", "type": "STRING", "mode": "REQUIRED", "description": "IATA code"},
-			{"name": "departed_at", "type": "TIMESTAMP", "mode": "REQUIRED", "description": ""},
-			{"name": "destination", "type": "STRING", "mode": "REQUIRED", "description": "IATA code"},
-			{"name": "delay_minutes", "type": "INTEGER", "mode": "NULLABLE", "description": ""}],
-		"key": ["origin", "departed_at", "destination"], "time": "departed_at",
-		"bigquery_table": "flights", "bigquery_view": "flights_latest", "bigquery_external": "flights_live"}},
-	"message_retention_seconds": 604800, "dead_letter_attempts": 20,
-	"bigtable_instance": "latam", "bigtable_storage": "SSD", "bigtable_zones": ["us-central1-b"],
-	"bigtable_min_nodes": 1, "bigtable_max_nodes": 10, "bigtable_cpu_target": 60, "backup_retention_days": 7,
-	"deletion_protection": true,
-	"bigquery_dataset": "latam", "bigquery_location": "us-central1",
-	"cluster": "latam", "node_machine_type": "e2-standard-4", "release_channel": "REGULAR", "node_min": 1, "node_max": 5,
-	"maintenance_start": "2026-01-03T04:00:00Z", "maintenance_recurrence": "FREQ=WEEKLY;BYDAY=SA,SU",
-	"ingest_account": "latam-ingest", "serve_account": "latam-serve", "node_account": "latam-nodes",
-	"gateway_account": "latam-gateway", "plan_account": "latam-plan", "apply_account": "latam-apply",
-	"namespace": "latam", "backend_host": "backend.latam.example.com", "dns_zone": "latam", "address": "latam-api",
-	"gateway": "latam", "gateway_api": "latam", "api_consumers": ["airports"],
-	"gateway_document": "openapi: 3.0.4\ninfo: {title: latam, version: \"1\"}\npaths: {}\n",
-	"billing_account": "000000-AAAAAA-BBBBBB", "budget_currency": "USD", "budget_amount": 750.5,
-	"budget_thresholds": [0.5, 0.9, 1.0], "budget_emails": ["data@example.com"],
-	"datadog_site": "datadoghq.com", "datadog_secret": "datadog-keys",
-	"datadog_integration_email": "ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com",
-	"cluster_endpoint": "gke-0123.us-central1.gke.goog", "cluster_ca": ""
-}`
-
-var declared = regexp.MustCompile(`(?m)^variable "(\w+)"`)
-
-// writeValues writes the values of a stack's variables, with changes, and returns the file.
-func writeValues(t *testing.T, stack, dir string, changes map[string]any) string {
-	t.Helper()
-	all := map[string]any{}
-	if err := json.Unmarshal([]byte(flights), &all); err != nil {
-		t.Fatal(err)
-	}
-	maps.Copy(all, changes)
-	values := map[string]any{}
-	for _, m := range declared.FindAllStringSubmatch(read(t, filepath.Join(stack, "variables.tf")), -1) {
-		value, ok := all[m[1]]
-		if !ok {
-			t.Fatalf("stack %s has the variable %s, which is no input of the catalogue", stack, m[1])
-		}
-		values[m[1]] = value
-	}
-	data, err := json.Marshal(values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "values.tfvars.json")
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// planOf plans a stack in a folder of its own state and world.
+// planOf plans a stack in a folder of its own state and world. Warnings count as errors.
 func planOf(t *testing.T, stack, dir string, env []string, changes map[string]any) plan {
 	t.Helper()
 	out := t.TempDir()
 	file := filepath.Join(out, "tfplan")
-	must(t, dir, env, "plan", "-input=false", "-no-color", "-lock=false", "-out="+file,
+	r := terraform(t, dir, env, "plan", "-input=false", "-json", "-lock=false", "-out="+file,
 		"-state="+filepath.Join(out, "none.tfstate"), "-var-file="+writeValues(t, stack, out, changes))
+	for line := range strings.Lines(r.stdout) {
+		var event struct{ Diagnostic *diagnostic }
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatalf("read the events of planning stack %s: %v in %s", stack, err, line)
+		}
+		// One that points into no file is about the flags of this test.
+		if d := event.Diagnostic; d != nil && (d.Severity == "error" || d.Range.Filename != "") {
+			t.Error(d)
+		}
+	}
+	if r.code != 0 {
+		t.Fatalf("plan stack %s: exit %d %s", stack, r.code, r.stderr)
+	}
 	var p plan
 	if err := json.Unmarshal([]byte(must(t, dir, env, "show", "-json", file)), &p); err != nil {
 		t.Fatalf("read the plan of stack %s: %v", stack, err)
@@ -103,9 +44,6 @@ func planOf(t *testing.T, stack, dir string, env []string, changes map[string]an
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	needMirror(t)
-	if testing.Short() {
-		t.Skip("plans every stack")
-	}
 	var mu sync.Mutex
 	plans := map[string]plan{}
 	t.Run("each", func(t *testing.T) {

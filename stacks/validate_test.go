@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,10 +62,23 @@ func stackNames(t *testing.T) []string {
 	return names
 }
 
+// needTerraform skips where the program is missing, and under the race detector: it is the same program
+// there, and what this package does beside it is the same without.
 func needTerraform(t *testing.T) {
 	t.Helper()
+	if raceDetector {
+		t.Skip("the race detector sees nothing of terraform; go test ./stacks runs it")
+	}
 	if _, err := exec.LookPath("terraform"); err != nil {
 		t.Skip("terraform is not on PATH")
+	}
+}
+
+// needPatience skips what takes many programs to find what the plans seldom miss.
+func needPatience(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LATAM_CLOUD") == "" {
+		t.Skip("half a minute of real terraform: make stacks runs it")
 	}
 }
 
@@ -163,29 +177,38 @@ func TestStacksAreFormatted(t *testing.T) {
 	}
 }
 
-// TestStacksAreValid has every stack checked against the schemas of its providers. Warnings count.
+// diagnostic is one complaint of terraform about a stack.
+type diagnostic struct {
+	Severity, Summary, Detail string
+	Range                     struct {
+		Filename string
+		Start    struct{ Line int }
+	}
+}
+
+func (d diagnostic) String() string {
+	return fmt.Sprintf("%s:%d: %s: %s: %s", d.Range.Filename, d.Range.Start.Line, d.Severity, d.Summary, d.Detail)
+}
+
+// TestStacksAreValid has every stack checked against the schemas of its providers, without values.
+// Warnings count. TestPolicies has the same checked with the values of the flights, by planning.
 func TestStacksAreValid(t *testing.T) {
 	t.Parallel()
 	needTerraform(t)
+	if config, _ := mirror(); config != "" {
+		needPatience(t)
+	}
 	for _, stack := range stackNames(t) {
 		t.Run(stack, func(t *testing.T) {
 			t.Parallel()
 			dir := sharedCopy(t, stack)
-			var report struct {
-				Diagnostics []struct {
-					Severity, Summary, Detail string
-					Range                     struct {
-						Filename string
-						Start    struct{ Line int }
-					}
-				}
-			}
+			var report struct{ Diagnostics []diagnostic }
 			out := terraform(t, dir, nil, "validate", "-json").stdout
 			if err := json.Unmarshal([]byte(out), &report); err != nil {
 				t.Fatalf("%v in %s", err, out)
 			}
 			for _, d := range report.Diagnostics {
-				t.Errorf("%s:%d: %s: %s: %s", d.Range.Filename, d.Range.Start.Line, d.Severity, d.Summary, d.Detail)
+				t.Error(d)
 			}
 		})
 	}
@@ -195,9 +218,7 @@ func TestStacksAreValid(t *testing.T) {
 func TestStacksKeepTheirPromises(t *testing.T) {
 	t.Parallel()
 	needTerraform(t)
-	if testing.Short() {
-		t.Skip("terraform test takes some seconds for each stack")
-	}
+	needPatience(t)
 	passed := regexp.MustCompile(`(?m)^Success! [1-9][0-9]* passed, 0 failed`)
 	for _, stack := range stackNames(t) {
 		if files, _ := filepath.Glob(stack + "/tests/*.tftest.hcl"); len(files) == 0 {

@@ -169,12 +169,5 @@ func reversed(nodes []*node) []*node {
 		}
 		out = append(out, r)
 	}
-	for _, n := range slices.Backward(out) {
-		for _, later := range out {
-			if slices.Contains(later.needs, n.name) {
-				n.depth = max(n.depth, later.depth+1)
-			}
-		}
-	}
 	return out
 }

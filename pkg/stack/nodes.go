@@ -17,7 +17,6 @@ type node struct {
 	stack *contract.Stack // nil for the manifests
 	needs []string        // all nodes that must come before it, also those in between
 	off   string          // why it is left out, or empty
-	depth int             // of the longest chain of nodes that wait for it
 }
 
 // nodes are all nodes of the environment, in an order in which they can be applied.
@@ -49,13 +48,6 @@ func (d *Driver) allNodes() []*node {
 	}
 	if wanted && !placed {
 		manifests()
-	}
-	for _, n := range slices.Backward(nodes) {
-		for _, other := range nodes {
-			if slices.Contains(other.needs, n.name) {
-				n.depth = max(n.depth, other.depth+1)
-			}
-		}
 	}
 	return nodes
 }

@@ -78,6 +78,19 @@ func (o *Options) Defaults() {
 	}
 }
 
+// programMemory is what one terraform takes with its providers while it plans: 356 MB were measured.
+const programMemory = 400 << 20
+
+// slots is how many terraform programs have room. Each keeps a processor busy until it waits for the
+// cloud. Free memory is in bytes, 0 when it is not known.
+func slots(processors int, free int64) int {
+	n := min(4, max(2, processors))
+	if free == 0 {
+		return n
+	}
+	return max(1, min(n, int(free/programMemory)))
+}
+
 // Validate tells what cannot work.
 func (o *Options) Validate() error {
 	switch {

@@ -5,22 +5,8 @@ import (
 	"path/filepath"
 )
 
-const (
-	// keptRuns is how many runs keep their records and raw logs.
-	keptRuns = 50
-	// terraformBytes is how much memory a terraform with the Google provider takes.
-	terraformBytes = 400 << 20
-)
-
-// slots is how many terraform programs run at once where nobody says: two at least, four at most, by
-// processors, and no more than fit into free memory. Memory of 0 is not known.
-func slots(processors int, free int64) int {
-	n := min(4, max(2, processors))
-	if free > 0 {
-		n = min(n, int(free/terraformBytes))
-	}
-	return max(1, n)
-}
+// keptRuns is how many runs keep their records and raw logs.
+const keptRuns = 50
 
 // ignore keeps the folder of runs out of version control: raw logs and working folders are of no use there.
 func (d *Driver) ignore() {

@@ -16,7 +16,9 @@ type ending struct {
 
 // queue runs something for every node, those first that others wait for.
 type queue struct {
-	nodes    []*node
+	nodes []*node
+	// parallel is how many stacks are worked on at once. The manifests run no program, so they take
+	// no slot of it.
 	parallel int
 	failFast bool
 	// before are the nodes that a node waits for; those that are not in nodes are taken for done.
@@ -42,8 +44,8 @@ func (q queue) do(ctx context.Context) map[string]ending {
 		err error
 	}
 	results := make(chan result)
-	running, failed := 0, false
-	waiting := q.byDepth()
+	running, programs, failed := 0, 0, false
+	waiting := q.longestChainFirst()
 	for {
 		stop := ctx.Err() != nil || failed && q.failFast
 		waiting = slices.DeleteFunc(waiting, func(n *node) bool {
@@ -53,10 +55,11 @@ func (q queue) do(ctx context.Context) map[string]ending {
 				end(n, e)
 			case stop:
 				end(n, ending{phase: Skipped})
-			case !ready || running >= q.parallel:
+			case !ready || programs+n.programs() > q.parallel:
 				return false
 			default:
 				running++
+				programs += n.programs()
 				go func() { results <- result{n, q.run(ctx, n)} }()
 			}
 			return true
@@ -69,6 +72,7 @@ func (q queue) do(ctx context.Context) map[string]ending {
 		}
 		r := <-results
 		running--
+		programs -= r.n.programs()
 		switch {
 		case r.err != nil && ctx.Err() != nil && terraform.KindOf(r.err) == terraform.Interrupted:
 			end(r.n, ending{phase: Stopped, err: r.err})
@@ -81,10 +85,25 @@ func (q queue) do(ctx context.Context) map[string]ending {
 	}
 }
 
-// byDepth sorts the nodes by how long the chain is that waits for them, and keeps their order else.
-func (q queue) byDepth() []*node {
+// programs is how many terraform programs the work of a node runs at a time.
+func (n *node) programs() int {
+	if n.stack == nil {
+		return 0
+	}
+	return 1
+}
+
+// longestChainFirst sorts the nodes by how long the chain is that waits for them, and keeps their
+// order else. A node waits only for nodes that stand before it.
+func (q queue) longestChainFirst() []*node {
+	depth := make(map[string]int, len(q.nodes))
+	for _, n := range slices.Backward(q.nodes) {
+		for _, before := range q.before(n) {
+			depth[before] = max(depth[before], depth[n.name]+1)
+		}
+	}
 	sorted := slices.Clone(q.nodes)
-	slices.SortStableFunc(sorted, func(a, b *node) int { return b.depth - a.depth })
+	slices.SortStableFunc(sorted, func(a, b *node) int { return depth[b.name] - depth[a.name] })
 	return sorted
 }
 

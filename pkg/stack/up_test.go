@@ -471,16 +471,3 @@ func TestNothingStartsAfterTheEnd(t *testing.T) {
 		t.Errorf("ran %d, ends %v", ran.Load(), ends)
 	}
 }
-
-func TestLongestChainFirst(t *testing.T) {
-	f := newFixture(t)
-	f.add("a")
-	f.add("b")
-	f.add("c", "b")
-	var order []string
-	q := queue{nodes: f.driver().allNodes(), parallel: 1, before: func(n *node) []string { return n.needs }, run: func(_ context.Context, n *node) error { order = append(order, n.name); return nil }}
-	q.do(t.Context())
-	if !slices.Equal(order, []string{"b", "a", "c"}) {
-		t.Errorf("ran in the order %v", order)
-	}
-}

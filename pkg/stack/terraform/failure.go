@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -81,10 +82,11 @@ func isStale(d Diagnostic) bool {
 }
 
 // The patterns are tried in this order, on the summary and the detail of a diagnostic. The words
-// are those of Google's API errors, of Go's network errors, and of terraform.
+// are those of Google's API errors, of Go's network errors, and of terraform. They are compiled at the
+// first failure, because this program starts once more for every terraform.
 var (
 	// A limit per minute passes; a limit of a project's CPUs does not, and has a 403 without these words.
-	transientText = regexp.MustCompile(`(?i)\berror:? (code )?(429|500|502|503|504)\b` +
+	transientText = pattern(`(?i)\berror:? (code )?(429|500|502|503|504)\b` +
 		`|\b(429 too many requests|500 internal server error|502 bad gateway|503 service unavailable|504 gateway time-?out)\b` +
 		`|backendError|rateLimitExceeded|quota exceeded for quota metric|RESOURCE_EXHAUSTED` +
 		`|code = (unavailable|aborted|resourceexhausted|deadlineexceeded|internal)\b` +
@@ -95,25 +97,29 @@ var (
 		`|(service ?account|identity ?pool|principal)\b.{0,200}? does not exist` +
 		`|concurrent policy changes|error:? 409\b.{0,300}(concurrent|aborted|try again|retry)` +
 		`|running incompatible operation|resourceNotReady|is not ready\b`)
-	deniedText = regexp.MustCompile(`(?i)\berror:? (code )?(401|403)\b|permission_?denied|unauthenticated|\bforbidden\b` +
+	deniedText = pattern(`(?i)\berror:? (code )?(401|403)\b|permission_?denied|unauthenticated|\bforbidden\b` +
 		`|invalid_grant|invalid_rapt|could not find default credentials|application default credentials|oauth2: cannot fetch token|impersonate`)
-	invalidText = regexp.MustCompile(`(?i)\berror:? (code )?400\b|code = InvalidArgument`)
+	invalidText = pattern(`(?i)\berror:? (code )?400\b|code = InvalidArgument`)
 	// Summaries of terraform's own checks of a configuration.
-	invalidSummary = regexp.MustCompile(`^(Unsupported |Missing |Reference to undeclared |Invalid |No value for required variable|Duplicate ` +
+	invalidSummary = pattern(`^(Unsupported |Missing |Reference to undeclared |Invalid |No value for required variable|Duplicate ` +
 		`|Incorrect |Argument or block definition required|Value for undeclared variable|Insufficient |Too many |Cycle|Variables not allowed` +
 		`|Unclosed |Error in function call|Call to unknown function|Inconsistent |Extra(neous)? |Failed to read module|Module not (found|installed)|Unreadable |Backend configuration changed)`)
 )
+
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
 func kindOfDiagnostic(d Diagnostic) Kind {
 	text := d.Summary + "\n" + d.Detail
 	switch {
 	case strings.HasPrefix(d.Summary, "Instance cannot be destroyed"):
 		return Failed
-	case transientText.MatchString(text):
+	case transientText().MatchString(text):
 		return Transient
-	case deniedText.MatchString(text):
+	case deniedText().MatchString(text):
 		return Denied
-	case invalidText.MatchString(text), invalidSummary.MatchString(d.Summary):
+	case invalidText().MatchString(text), invalidSummary().MatchString(d.Summary):
 		return Invalid
 	}
 	return Failed

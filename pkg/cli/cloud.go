@@ -299,5 +299,9 @@ func (s *session) interruptedFault(ctx context.Context, command string, err erro
 	if command != "" {
 		hint = fmt.Sprintf("latamctl %s --env %s goes on from here", command, s.a.global.env)
 	}
+	var stopped *stack.Interrupted
+	if errors.As(err, &stopped) { // Its own text says the same once more.
+		return fail(exitInterrupted, hint, fmt.Errorf("interrupted, finished: %s; nothing is lost (run %s)", cmp.Or(done, "nothing"), stopped.Run))
+	}
 	return fail(exitInterrupted, hint, fmt.Errorf("interrupted, finished: %s: %w", cmp.Or(done, "nothing"), err))
 }

@@ -102,7 +102,7 @@ func (c *cloud) ownStack(name string, needs []string, hcl string, contract ...st
 type going struct {
 	c              *cloud
 	cmd            *exec.Cmd
-	stdout, stderr bytes.Buffer
+	stdout, stderr output
 	events         string
 	ended          chan struct{}
 }
@@ -140,12 +140,12 @@ func (c *cloud) until(what string, ok func() bool) {
 	}
 }
 
-// await waits until the steps so far have a text n times. It returns false when the program ends before.
+// await waits until the steps so far, or the messages, have a text n times. It returns false when the program ends before.
 func (g *going) await(text string, n int) bool {
 	g.c.t.Helper()
 	seen := func() bool {
 		b, err := os.ReadFile(g.events)
-		return err == nil && bytes.Count(b, []byte(text)) >= n
+		return err == nil && bytes.Count(b, []byte(text)) >= n || strings.Count(g.stderr.String(), text) >= n
 	}
 	over := false
 	g.c.until(fmt.Sprintf("%d times %q", n, text), func() bool {

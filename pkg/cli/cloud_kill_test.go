@@ -15,7 +15,7 @@ type killPoint struct {
 
 // killPoints are moments from the beginning of an apply to its end.
 func killPoints() []killPoint {
-	points := []killPoint{{`"phase":"applying"`, 1}, {`"event":"version"`, 1}}
+	points := []killPoint{{`"phase":"applying"`, 1}, {`"event":"version"`, 2}} // The first version is the plan's.
 	for i := range chainLinks {
 		points = append(points, killPoint{`"event":"apply_start"`, i + 1}, killPoint{`"event":"apply_complete"`, i + 1})
 	}

@@ -360,7 +360,7 @@ func (a *applying) applyManifests(ctx context.Context, one *planned) error {
 
 // report is how the run ended, in the order of its nodes.
 func (a *applying) report() *Report {
-	report := &Report{Run: a.r.id, Plan: a.planOf, Outcomes: make([]Outcome, 0, len(a.nodes))}
+	report := &Report{Run: a.r.id, Begun: a.r.record.begun(), Plan: a.planOf, Outcomes: make([]Outcome, 0, len(a.nodes))}
 	for _, n := range a.nodes {
 		a.outcome(n.name, func(o *Outcome) { report.Outcomes = append(report.Outcomes, *o) })
 	}
@@ -369,8 +369,11 @@ func (a *applying) report() *Report {
 
 func (a *applying) interrupted(ctx context.Context) error {
 	command := "up --resume"
-	if a.destroy {
+	switch {
+	case a.destroy:
 		command = "down"
+	case !a.r.record.begun():
+		command = "up"
 	}
 	return &Interrupted{Run: a.r.id, Hint: fmt.Sprintf("latamctl %s --env %s goes on", command, a.d.opts.Environment), Cause: context.Cause(ctx)}
 }

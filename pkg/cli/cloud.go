@@ -291,7 +291,8 @@ func (s *session) losses() []string {
 
 // interruptedFault says what is finished and how to go on, when the run was interrupted.
 func (s *session) interruptedFault(ctx context.Context, command string, err error) error {
-	if !errors.Is(context.Cause(ctx), proc.ErrInterrupted) {
+	var failed *stack.Failed // Then more is wrong than the interrupt.
+	if !errors.Is(context.Cause(ctx), proc.ErrInterrupted) || errors.As(err, &failed) {
 		return nil
 	}
 	done := strings.Join(s.progress.finished(), ", ")

@@ -80,6 +80,7 @@ func TestInsistedInterrupts(t *testing.T) {
 	if !g.await(`"event":"apply_start"`, 2) {
 		t.Fatalf("it was over before: %s", g.end().stderr)
 	}
+	killed := false
 	for i, text := range []string{"finishing chain", "a kill would lose these", "killing what runs"} {
 		g.signal(syscall.SIGINT)
 		if !g.await(text, 1) {
@@ -88,11 +89,13 @@ func TestInsistedInterrupts(t *testing.T) {
 		if i == 1 && !g.await("  chain/google_pubsub_topic.t1", 1) {
 			t.Error("it does not name what a kill would lose")
 		}
+		killed = i == 2
 	}
 	r := g.end()
 	t.Logf("exit %d:\n%s", r.code, r.stderr)
-	if r.code != 130 && r.code != 1 {
-		t.Errorf("exit %d", r.code)
+	if !killed || r.code != 1 || strings.Contains(r.stderr, "nothing is lost") || !strings.Contains(r.stderr, "killed while it changed google_pubsub_topic.t1:") ||
+		!strings.Contains(r.stderr, "latamctl unlock --env prod chain") {
+		t.Errorf("it ended with %d after three interrupts:\n%s", r.code, r.stderr)
 	}
 	c.settles()
 	shown := c.run("unlock", "chain")

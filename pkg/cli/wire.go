@@ -177,7 +177,9 @@ func (a *app) terraformFault(f *terraform.Failure, err error) error {
 		return fail(exitRefused, "plan again", err)
 	case terraform.Interrupted:
 		return fail(exitInterrupted, "latamctl up --resume --env "+a.global.env+" goes on from here", err)
-	case terraform.Transient, terraform.Invalid, terraform.Killed, terraform.Failed:
+	case terraform.Killed:
+		return fail(exitFailed, fmt.Sprintf("latamctl unlock --env %s %s shows whether its lock is left; after that: latamctl up --resume --env %s", a.global.env, f.Stack, a.global.env), err)
+	case terraform.Transient, terraform.Invalid, terraform.Failed:
 	}
 	return fail(exitFailed, "mend the cause, then: latamctl up --resume --env "+a.global.env, err)
 }

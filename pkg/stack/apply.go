@@ -381,20 +381,20 @@ func (a *applying) interrupted(ctx context.Context) error {
 // verdict is the error of the whole run.
 func (a *applying) verdict(ctx context.Context) error {
 	failed := &Failed{}
-	unfinished := false
+	unfinished, lost := false, false
 	for _, n := range a.nodes {
 		a.outcome(n.name, func(o *Outcome) {
 			switch o.Phase {
 			case Broken:
 				failed.Stacks, failed.Errs = append(failed.Stacks, n.name), append(failed.Errs, o.Err)
-				unfinished = true
+				unfinished, lost = true, lost || isLost(o.Err)
 			case Blocked, Skipped:
 				unfinished = unfinished || n.off == ""
 			}
 		})
 	}
 	switch {
-	case ctx.Err() != nil && unfinished:
+	case ctx.Err() != nil && unfinished && !lost:
 		return a.interrupted(ctx)
 	case len(failed.Stacks) > 0:
 		return failed

@@ -77,6 +77,9 @@ type Failed struct {
 
 func (e *Failed) Error() string {
 	if len(e.Stacks) == 1 {
+		if text := e.Errs[0].Error(); strings.Contains(text, "stack "+e.Stacks[0]) {
+			return text
+		}
 		return fmt.Sprintf("stack %s: %v", e.Stacks[0], e.Errs[0])
 	}
 	return fmt.Sprintf("%d stacks failed: %s", len(e.Stacks), strings.Join(e.Stacks, ", "))

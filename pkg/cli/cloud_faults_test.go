@@ -283,4 +283,9 @@ func (c *cloud) goesOn(when string, links int) {
 		c.t.Errorf("%s: %d objects exist, want %d", when, n, links)
 	}
 	c.want(0, c.run("plan", "-s", "chain"), when+": the plan after it")
+	for _, pattern := range []string{"*.tfvars.json", "*.tfplan"} {
+		if left, _ := filepath.Glob(filepath.Join(c.dir, ".latamctl", "runs", "*", pattern)); len(left) > 0 {
+			c.t.Errorf("%s: files with secrets are left: %v", when, left)
+		}
+	}
 }

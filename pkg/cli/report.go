@@ -82,7 +82,7 @@ func (a *app) reportTable(r *stack.Report) error {
 			continue
 		}
 		fmt.Fprintf(&b, "\n%s %s\n", a.paint(a.proc.OutTerminal, red, plan.Clean(out.Stack)+":"), indented(out.Err.Error()))
-		if out.Log != "" {
+		if out.Log != "" && !strings.Contains(out.Err.Error(), out.Log) {
 			fmt.Fprintf(&b, "  log: %s\n", out.Log)
 		}
 	}
@@ -98,7 +98,9 @@ func remark(o *stack.Outcome) string {
 	if o.Blocked != "" {
 		parts = append(parts, "waits for "+plan.Clean(o.Blocked))
 	}
-	if o.Retries > 0 {
+	if o.Retries == 1 {
+		parts = append(parts, "planned again once")
+	} else if o.Retries > 1 {
 		parts = append(parts, fmt.Sprintf("planned again %d times", o.Retries))
 	}
 	return strings.Join(parts, "; ")

@@ -170,7 +170,11 @@ func (a *app) lockedHint(l *stack.LockedError) string {
 func (a *app) terraformFault(f *terraform.Failure, err error) error {
 	switch f.Kind {
 	case terraform.Denied:
-		return fail(exitDenied, strings.ReplaceAll(loginHint, "%s", a.global.env), err)
+		hint := "grant what is missing, or log in: " + strings.ReplaceAll(loginHint, "%s", a.global.env)
+		if f.Command == "apply" {
+			hint += "; then: latamctl up --resume --env " + a.global.env
+		}
+		return fail(exitDenied, hint, err)
 	case terraform.Locked:
 		return fail(exitLocked, fmt.Sprintf("wait until it ends; if it was killed: latamctl unlock --env %s %s", a.global.env, f.Stack), err)
 	case terraform.Stale:

@@ -164,6 +164,7 @@ func (d *Driver) adopt(ctx context.Context, r *run) error {
 			}
 		}
 		j.end()
+		d.clean(&run{id: j.rec.Run, dir: filepath.Dir(j.path)}) // It could not do so itself.
 	}
 	return nil
 }

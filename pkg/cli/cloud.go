@@ -301,13 +301,18 @@ func (s *session) losses() []string {
 
 // interruptedFault says what is finished and how to go on, when the run was interrupted.
 func (s *session) interruptedFault(ctx context.Context, command string, err error) error {
-	if !errors.Is(context.Cause(ctx), proc.ErrInterrupted) {
+	var failed *stack.Failed // Then more is wrong than the interrupt.
+	if !errors.Is(context.Cause(ctx), proc.ErrInterrupted) || errors.As(err, &failed) {
 		return nil
 	}
 	done := strings.Join(s.progress.finished(), ", ")
 	hint := ""
 	if command != "" {
 		hint = fmt.Sprintf("latamctl %s --env %s goes on from here", command, s.a.global.env)
+	}
+	var stopped *stack.Interrupted
+	if errors.As(err, &stopped) { // Its own text says the same once more.
+		return fail(exitInterrupted, hint, fmt.Errorf("interrupted, finished: %s; nothing is lost (run %s)", cmp.Or(done, "nothing"), stopped.Run))
 	}
 	return fail(exitInterrupted, hint, fmt.Errorf("interrupted, finished: %s: %w", cmp.Or(done, "nothing"), err))
 }

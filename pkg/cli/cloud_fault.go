@@ -9,6 +9,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/bucket"
 	"github.com/latamctl/latamctl/pkg/plan"
 	"github.com/latamctl/latamctl/pkg/proc"
+	"github.com/latamctl/latamctl/pkg/stack"
 	"github.com/latamctl/latamctl/pkg/stack/terraform"
 )
 
@@ -22,6 +23,7 @@ const (
 func (a *app) cloudFault(ctx context.Context, err error) error {
 	var f *fault
 	var refused *plan.Refusal
+	var failed *stack.Failed
 	switch {
 	case err == nil, errors.As(err, &f):
 		return err
@@ -29,7 +31,7 @@ func (a *app) cloudFault(ctx context.Context, err error) error {
 		return refusalFault(refused)
 	case errors.Is(err, terraform.ErrNotFound):
 		return fail(exitUnavailable, installHint, err)
-	case errors.Is(context.Cause(ctx), proc.ErrInterrupted):
+	case errors.Is(context.Cause(ctx), proc.ErrInterrupted) && !errors.As(err, &failed):
 		return fail(exitInterrupted, "run the command again", err)
 	case errors.Is(err, bucket.ErrDenied):
 		return fail(exitDenied, strings.ReplaceAll(loginHint, "%s", a.global.env), err)

@@ -154,7 +154,7 @@ func harmless() *plan.Plan {
 
 // someReport has one stack of each end.
 func someReport() *stack.Report {
-	return &stack.Report{Run: "20260103T040000Z-1", Outcomes: []stack.Outcome{
+	return &stack.Report{Run: "20260103T040000Z-1", Begun: true, Outcomes: []stack.Outcome{
 		{Stack: "network", Phase: stack.Done, Created: 3, Took: 1500 * time.Millisecond},
 		{Stack: "storage", Phase: stack.Broken, Retries: 2, Err: errors.New("apply storage: Error 403: denied\nsecond line"), Log: ".latamctl/runs/1/storage.apply.ndjson"},
 		{Stack: "apps", Phase: stack.Blocked, Blocked: "storage"},

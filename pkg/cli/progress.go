@@ -51,7 +51,7 @@ type progress struct {
 	mu      sync.Mutex
 	queue   []stack.Step
 	dropped int
-	notes   []string
+	notes   []note
 	order   []string
 	lines   map[string]*stackLine
 
@@ -96,9 +96,15 @@ func (p *progress) observe(s stack.Step) {
 // note shows a line of its own, also when quiet: it answers an interrupt.
 func (p *progress) note(text string) {
 	p.mu.Lock()
-	p.notes = append(p.notes, text)
+	p.notes = append(p.notes, note{text, len(p.queue)})
 	p.mu.Unlock()
 	p.poke()
+}
+
+// note is a line that stands between two steps.
+type note struct {
+	text  string
+	after int // how many of the queued steps come before it
 }
 
 func (p *progress) poke() {
@@ -172,8 +178,14 @@ func (p *progress) flush() {
 	steps, notes, dropped := p.queue, p.notes, p.dropped
 	p.queue, p.notes, p.dropped = nil, nil, 0
 	var lines []string
-	for _, s := range steps {
-		if line := p.plainLine(s); line != "" && p.o.size == nil && !p.o.quiet {
+	for i := range len(steps) + 1 {
+		for len(notes) > 0 && notes[0].after <= i {
+			lines, notes = append(lines, notes[0].text), notes[1:]
+		}
+		if i == len(steps) {
+			break
+		}
+		if line := p.plainLine(steps[i]); line != "" && p.o.size == nil && !p.o.quiet {
 			lines = append(lines, line)
 		}
 	}
@@ -186,7 +198,7 @@ func (p *progress) flush() {
 	if dropped > 0 && !p.o.quiet {
 		lines = append(lines, fmt.Sprintf("… %d steps are not shown: nobody read them in time", dropped))
 	}
-	p.screen.print(append(lines, notes...))
+	p.screen.print(lines)
 }
 
 // plainLine is what a step is worth where lines cannot be redrawn. The caller holds the lock.

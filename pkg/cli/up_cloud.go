@@ -146,6 +146,9 @@ type outcome struct {
 // finish reports a run and turns its end into an exit code.
 func (s *session) finish(ctx context.Context, o outcome, r *stack.Report, err error) error {
 	a := s.a
+	if r == nil || !r.Begun {
+		o.resume = o.command // There is nothing to go on with.
+	}
 	fault := s.interruptedFault(ctx, o.resume, err)
 	if err == nil {
 		fault = nil // The interrupt came when everything was done.

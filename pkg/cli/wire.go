@@ -187,7 +187,11 @@ func (a *app) lockedHint(l *stack.LockedError) string {
 func (a *app) terraformFault(f *terraform.Failure, err error) error {
 	switch f.Kind {
 	case terraform.Denied:
-		return fail(exitDenied, strings.ReplaceAll(loginHint, "%s", a.global.env), err)
+		hint := "grant what is missing, or log in: " + strings.ReplaceAll(loginHint, "%s", a.global.env)
+		if f.Command == "apply" {
+			hint += "; then: latamctl up --resume --env " + a.global.env
+		}
+		return fail(exitDenied, hint, err)
 	case terraform.Locked:
 		return fail(exitLocked, fmt.Sprintf("wait until it ends; if it was killed: latamctl unlock --env %s %s", a.global.env, f.Stack), err)
 	case terraform.Stale:
@@ -196,7 +200,9 @@ func (a *app) terraformFault(f *terraform.Failure, err error) error {
 		return fail(exitInterrupted, "latamctl up --resume --env "+a.global.env+" goes on from here", err)
 	case terraform.NoProviders:
 		return fail(exitUnavailable, providersHint, err)
-	case terraform.Transient, terraform.Invalid, terraform.Killed, terraform.Failed:
+	case terraform.Killed:
+		return fail(exitFailed, fmt.Sprintf("latamctl unlock --env %s %s shows whether its lock is left; after that: latamctl up --resume --env %s", a.global.env, f.Stack, a.global.env), err)
+	case terraform.Transient, terraform.Invalid, terraform.Failed:
 	}
 	return fail(exitFailed, a.mendHint(), err)
 }

@@ -363,7 +363,7 @@ func (a *applying) applyManifests(ctx context.Context, one *planned) error {
 
 // report is how the run ended, in the order of its nodes.
 func (a *applying) report() *Report {
-	report := &Report{Run: a.r.id, Plan: a.planOf, Outcomes: make([]Outcome, 0, len(a.nodes))}
+	report := &Report{Run: a.r.id, Begun: a.r.record.begun(), Plan: a.planOf, Outcomes: make([]Outcome, 0, len(a.nodes))}
 	for _, n := range a.nodes {
 		a.outcome(n.name, func(o *Outcome) { report.Outcomes = append(report.Outcomes, *o) })
 	}
@@ -372,8 +372,11 @@ func (a *applying) report() *Report {
 
 func (a *applying) interrupted(ctx context.Context) error {
 	command := "up --resume"
-	if a.destroy {
+	switch {
+	case a.destroy:
 		command = "down"
+	case !a.r.record.begun():
+		command = "up"
 	}
 	return &Interrupted{Run: a.r.id, Hint: fmt.Sprintf("latamctl %s --env %s goes on", command, a.d.opts.Environment), Cause: context.Cause(ctx)}
 }
@@ -381,13 +384,13 @@ func (a *applying) interrupted(ctx context.Context) error {
 // verdict is the error of the whole run.
 func (a *applying) verdict(ctx context.Context) error {
 	failed := &Failed{}
-	unfinished := false
+	unfinished, lost := false, false
 	for _, n := range a.nodes {
 		a.outcome(n.name, func(o *Outcome) {
 			switch o.Phase {
 			case Broken:
 				failed.Stacks, failed.Errs = append(failed.Stacks, n.name), append(failed.Errs, o.Err)
-				unfinished = true
+				unfinished, lost = true, lost || isLost(o.Err)
 			case Stopped:
 				unfinished = true
 			case Blocked, Skipped:
@@ -396,7 +399,7 @@ func (a *applying) verdict(ctx context.Context) error {
 		})
 	}
 	switch {
-	case ctx.Err() != nil && unfinished:
+	case ctx.Err() != nil && unfinished && !lost:
 		return a.interrupted(ctx)
 	case len(failed.Stacks) > 0:
 		return failed

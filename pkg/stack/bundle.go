@@ -1,11 +1,13 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/plan"
@@ -127,14 +129,14 @@ func (d *Driver) readBundle(ctx context.Context, r *run, folder string) (*plan.P
 	stale := &StaleBundle{Folder: folder}
 	differ := func(what string, planned, now any) {
 		if planned != now {
-			stale.Mismatches = append(stale.Mismatches, fmt.Sprintf("%s: planned %v, now %v", what, planned, now))
+			stale.Mismatches = append(stale.Mismatches, mismatch(what, planned, now))
 		}
 	}
 	differ("version of the bundle", m.Version, bundleVersion)
 	differ("environment", m.Environment, d.opts.Environment)
-	differ("terraform's version", m.TerraformVersion, d.opts.TerraformVersion)
-	differ("terraform's digest", m.TerraformDigest, d.opts.TerraformDigest)
-	differ("digest of "+planFile, m.Plan, digestOf(string(text)))
+	differ("the version of terraform", m.TerraformVersion, d.opts.TerraformVersion)
+	differ("the terraform program", m.TerraformDigest, d.opts.TerraformDigest)
+	differ(planFile, m.Plan, digestOf(string(text)))
 	var nodes []*node
 	plans := newPlanning()
 	all := d.allNodes()
@@ -161,6 +163,16 @@ func (d *Driver) readBundle(ctx context.Context, r *run, folder string) (*plan.P
 	return &p, plans, nodes, nil
 }
 
+// mismatch says what is not as it was planned. Digests tell nobody anything.
+func mismatch(what string, planned, now any) string {
+	for _, v := range []any{planned, now} {
+		if text, ok := v.(string); ok && strings.HasPrefix(text, digestPrefix) {
+			return what + " changed"
+		}
+	}
+	return fmt.Sprintf("%s was %v, is %v", what, planned, now)
+}
+
 // checkPlanned compares what a plan was made from with what is there now.
 func (d *Driver) checkPlanned(ctx context.Context, r *run, folder string, m manifestStack, one *planned, differ func(what string, planned, now any)) error {
 	s := one.node.stack
@@ -178,16 +190,19 @@ func (d *Driver) checkPlanned(ctx context.Context, r *run, folder string, m mani
 		return err
 	}
 	one.inputs, one.serial, one.lineage = one.digests.inputs(d.program()), st.Serial, st.Lineage
-	differ(where+"sources", m.Digests.Sources, one.digests.Sources)
-	differ(where+"values", m.Digests.Values, one.digests.Values)
-	differ(where+"backend", m.Digests.Backend, one.digests.Backend)
-	differ(where+"lineage of the state", m.Lineage, st.Lineage)
-	differ(where+"serial of the state", m.Serial, st.Serial)
-	differ(where+"actions", m.Actions, actionsDigest(one.section.Changes))
+	differ(where+"its sources", m.Digests.Sources, one.digests.Sources)
+	differ(where+"what the declaration and the settings give it", m.Digests.Values, one.digests.Values)
+	differ(where+"the place of its state", m.Digests.Backend, one.digests.Backend)
+	if m.Lineage != st.Lineage {
+		differ(where+"its state", cmp.Or(m.Lineage, "none"), cmp.Or(st.Lineage, "none"))
+	} else {
+		differ(where+"the serial of its state, which every apply raises,", m.Serial, st.Serial)
+	}
+	differ(where+"its actions in "+planFile, m.Actions, actionsDigest(one.section.Changes))
 	if m.Grade != plan.Exact {
 		return nil // It is planned again when what it takes is there.
 	}
-	differ(where+"outputs that it takes", m.Digests.Consumed, one.digests.Consumed)
+	differ(where+"the outputs that it takes", m.Digests.Consumed, one.digests.Consumed)
 	one.appliable = true
 	if m.File == "" {
 		return nil
@@ -197,6 +212,6 @@ func (d *Driver) checkPlanned(ctx context.Context, r *run, folder string, m mani
 		return err
 	}
 	digest, err := d.fileDigest(one.file)
-	differ(where+"plan file", m.File, digest)
+	differ(where+"its plan file", m.File, digest)
 	return err
 }

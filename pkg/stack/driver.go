@@ -137,11 +137,14 @@ func (d *Driver) explain(err error) error {
 		}
 	case f.Kind == terraform.Stale:
 		return fmt.Errorf("%w; somebody else applied the stack meanwhile: run the command again", err)
-	case f.Kind == terraform.Killed:
-		return fmt.Errorf("%w; what it was creating may be missing in its state: latamctl drift --env %s and latamctl unlock %s --env %s show what is left",
-			err, d.opts.Environment, f.Stack, d.opts.Environment)
 	}
 	return err
+}
+
+// isLost tells whether more is wrong than that a run was asked to stop.
+func isLost(err error) bool {
+	var f *terraform.Failure
+	return errors.As(err, &f) && (f.Kind == terraform.Killed || f.ErroredState != "")
 }
 
 func isTransient(err error) bool {

@@ -80,6 +80,9 @@ func (e *Failed) Error() string {
 		return e.Errs[0].Error()
 	}
 	if len(e.Stacks) == 1 {
+		if text := e.Errs[0].Error(); strings.Contains(text, "stack "+e.Stacks[0]) {
+			return text
+		}
 		return fmt.Sprintf("stack %s: %v", e.Stacks[0], e.Errs[0])
 	}
 	return fmt.Sprintf("%d stacks failed: %s", len(e.Stacks), strings.Join(e.Stacks, ", "))

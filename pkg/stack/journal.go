@@ -87,6 +87,13 @@ func (j *journal) stack(name string, f func(*stackRecord)) error {
 	})
 }
 
+// begun tells whether the plan was approved, so that there is something to resume.
+func (j *journal) begun() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rec.Begun
+}
+
 func (j *journal) end() {
 	if err := j.change(func(rec *record) { rec.Ended = j.d.opts.Proc.Now().UTC() }); err != nil {
 		j.d.opts.Log.Warn("the end of the run was not recorded", "error", err)
@@ -157,6 +164,7 @@ func (d *Driver) adopt(ctx context.Context, r *run) error {
 			}
 		}
 		j.end()
+		d.clean(&run{id: j.rec.Run, dir: filepath.Dir(j.path)}) // It could not do so itself.
 	}
 	return nil
 }

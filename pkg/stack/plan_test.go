@@ -65,21 +65,21 @@ func TestStaleBundle(t *testing.T) {
 		name, want string
 		differ     func(f *fixture)
 	}{
-		{"sources", "stack network: sources", func(f *fixture) { f.set.Stacks[0].Files = fstest.MapFS{"main.tf": {Data: []byte("# other")}} }},
-		{"values", "stack network: values", func(f *fixture) { f.values["project"] = "other" }},
-		{"serial", "stack cluster: serial of the state", func(f *fixture) { f.save("cluster", true) }},
-		{"lineage", "stack cluster: lineage of the state", func(f *fixture) { f.save("cluster", true) }},
-		{"consumed outputs", "stack apps: outputs that it takes", func(f *fixture) {
+		{"sources", "stack network: its sources changed", func(f *fixture) { f.set.Stacks[0].Files = fstest.MapFS{"main.tf": {Data: []byte("# other")}} }},
+		{"values", "stack network: what the declaration and the settings give it changed", func(f *fixture) { f.values["project"] = "other" }},
+		{"serial", "stack cluster: the serial of its state", func(f *fixture) { f.save("cluster", true) }},
+		{"lineage", "stack cluster: its state was x", func(f *fixture) { f.save("cluster", true) }},
+		{"consumed outputs", "stack apps: the outputs that it takes changed", func(f *fixture) {
 			f.stacks["cluster"].outputs["endpoint"] = "10.9.9.9"
 			f.save("cluster", true)
 		}},
-		{"terraform", "terraform's digest", func(f *fixture) { f.opts.TerraformDigest = "sha256:2" }},
-		{"version", "terraform's version", func(f *fixture) { f.opts.TerraformVersion = "1.12.0" }},
-		{"plan file", "stack network: plan file", func(f *fixture) { _ = f.proc.WriteSecretFile("bundle/network.tfplan", []byte("{}")) }},
-		{"plan.json", "digest of plan.json", edit("plan.json", func(m map[string]any) { m["note"] = "x" })},
-		{"actions", "stack network: actions", edit("manifest.json", func(m map[string]any) { m["stacks"].([]any)[0].(map[string]any)["actions"] = "x" })},
+		{"terraform", "the terraform program changed", func(f *fixture) { f.opts.TerraformDigest = "sha256:2" }},
+		{"version", "the version of terraform was", func(f *fixture) { f.opts.TerraformVersion = "1.12.0" }},
+		{"plan file", "stack network: its plan file changed", func(f *fixture) { _ = f.proc.WriteSecretFile("bundle/network.tfplan", []byte("{}")) }},
+		{"plan.json", "plan.json changed", edit("plan.json", func(m map[string]any) { m["note"] = "x" })},
+		{"actions", "stack network: its actions in plan.json changed", edit("manifest.json", func(m map[string]any) { m["stacks"].([]any)[0].(map[string]any)["actions"] = "x" })},
 		{"environment", "environment", edit("manifest.json", func(m map[string]any) { m["environment"] = "dev" })},
-		{"backend", "stack network: backend", edit("manifest.json", func(m map[string]any) {
+		{"backend", "stack network: the place of its state changed", edit("manifest.json", func(m map[string]any) {
 			m["stacks"].([]any)[0].(map[string]any)["digests"].(map[string]any)["backend"] = "x"
 		})},
 		{"off", "stack network: off", func(f *fixture) { f.off["network"] = "set billing_account" }},

@@ -130,6 +130,7 @@ type Outcome struct {
 // Report is how a run ended.
 type Report struct {
 	Run      string     `json:"run"` // its id, the folder under Dir/runs
+	Begun    bool       `json:"-"`   // whether anything was applied, so that there is something to resume
 	Plan     *plan.Plan `json:"plan,omitempty"`
 	Outcomes []Outcome  `json:"stacks"`
 }

@@ -26,12 +26,14 @@ func (g digests) inputs(program string) string {
 	return digestOf(g.Sources, g.Values, g.Consumed, g.Backend, program)
 }
 
+const digestPrefix = "sha256:"
+
 func digestOf(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+	return digestPrefix + hex.EncodeToString(h.Sum(nil))
 }
 
 // jsonDigest is the digest of a value's JSON, which has its keys in order.

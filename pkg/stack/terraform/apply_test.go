@@ -336,8 +336,11 @@ func TestKill(t *testing.T) {
 	if killed, err := r.Kill("demo"); killed || err != nil {
 		t.Errorf("killed %t, %v, while nothing runs", killed, err)
 	}
-	_, err := r.Apply(t.Context(), w, plan, func(e Event) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := r.Apply(ctx, w, plan, func(e Event) {
 		if e.Type == "provision_start" {
+			cancel() // A person interrupts before insisting.
 			if killed, err := r.Kill("demo"); !killed || err != nil {
 				t.Errorf("killed %t, %v", killed, err)
 			}

@@ -35,6 +35,9 @@ func (f *Failure) fill(s *stream, end ending) {
 	if f.wantsProviders() && f.Kind != Interrupted {
 		f.Kind = NoProviders
 	}
+	if f.Kind == Killed {
+		f.Working = slices.Clone(s.working)
+	}
 }
 
 // plainDiagnostics makes an error of what a program printed that is no event: commands without a
@@ -226,7 +229,7 @@ func (f *Failure) reason() string {
 	case f.Cause != nil:
 		return f.Cause.Error()
 	case f.Kind == Killed:
-		return "terraform ended without saying how; its lock may be left, and what it was creating may be missing from the state"
+		return f.killed()
 	}
 	return string(f.Kind)
 }
@@ -238,6 +241,18 @@ func (d Diagnostic) withoutSummary() string {
 		d.Summary = strings.Join(strings.Fields(d.Summary), " ")
 	}
 	return d.String()
+}
+
+// killed says what is known of an end that terraform could not tell of.
+func (f *Failure) killed() string {
+	const shown = 5
+	switch n := len(f.Working); {
+	case n == 0:
+		return "terraform was killed; its lock may be left"
+	case n > shown:
+		return fmt.Sprintf("terraform was killed while it changed %s and %d more: what it was creating may exist without being in the state, and the lock may be left", strings.Join(f.Working[:shown], ", "), n-shown)
+	}
+	return fmt.Sprintf("terraform was killed while it changed %s: what it was creating may exist without being in the state, and the lock may be left", strings.Join(f.Working, ", "))
 }
 
 // String is the diagnostic on one line.

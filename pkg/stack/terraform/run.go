@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -289,6 +290,8 @@ func (x *execution) failure(ctx context.Context, err error) error {
 	code, signal, exited := proc.ExitStatus(err)
 	switch {
 	case x.err != nil:
+	case exited && lethal(signal): // Also after an interrupt, which did nothing then.
+		end.signal, end.interrupted = signal, false
 	case ctx.Err() != nil:
 		f.Cause = context.Cause(ctx)
 	case exited && signal != "":
@@ -306,6 +309,12 @@ func (x *execution) failure(ctx context.Context, err error) error {
 		f.ErroredState = path
 	}
 	return f
+}
+
+// lethal tells whether a signal leaves a program no time to save anything. One that asks it to end
+// ends terraform only while it has not begun.
+func lethal(signal string) bool {
+	return signal != "" && !slices.Contains([]string{"interrupt", "terminated", "hangup"}, signal)
 }
 
 // Kill ends the plan or apply of a stack, and its providers, at once. What it was creating is lost to

@@ -3,6 +3,7 @@ package terraform
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,6 +67,8 @@ type stream struct {
 	plain []string
 	// interrupted and finished: terraform said that it was asked to stop, and that it did all it should.
 	interrupted, finished bool
+	// working are the resources that terraform began to change and has not completed, in the order of their beginning.
+	working []string
 }
 
 // line takes one line of output, and tells whether it is an event.
@@ -87,6 +90,7 @@ func (s *stream) line(line []byte) (Event, bool) {
 	case m.Hook != nil:
 		e.Address, e.Action = m.Hook.Resource.Addr, action(m.Hook.Action)
 		e.Elapsed = time.Duration(m.Hook.Elapsed * float64(time.Second))
+		s.work(e)
 	case m.Diagnostic != nil:
 		e.Address = m.Diagnostic.Address
 		s.diagnostic(&m)
@@ -99,6 +103,16 @@ func (s *stream) line(line []byte) (Event, bool) {
 		s.interrupted = true
 	}
 	return e, true
+}
+
+// work follows which resources are being changed.
+func (s *stream) work(e Event) {
+	switch e.Type {
+	case "apply_start":
+		s.working = append(s.working, e.Address)
+	case "apply_complete", "apply_errored":
+		s.working = slices.DeleteFunc(s.working, func(address string) bool { return address == e.Address })
+	}
 }
 
 func (s *stream) keepPlain(line string) {

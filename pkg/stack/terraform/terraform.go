@@ -161,6 +161,8 @@ type Failure struct {
 	Kind        Kind
 	Diagnostics []Diagnostic // errors first
 	Output      string       // path of the raw output
+	// Working are the resources that were being changed, when Kind is Killed.
+	Working []string
 	// Lock is who holds the state's lock, when Kind is Locked.
 	Lock *Lock
 	// ErroredState is the path of a state that could not be saved. It must be pushed before anything

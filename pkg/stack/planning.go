@@ -291,7 +291,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	}
 	detail(one.section.Changes, shown.ResourceChanges)
 	detail(one.section.Drift, shown.ResourceDrift)
-	if h.destroy {
+	if !h.drift {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
 	return nil
@@ -340,7 +340,7 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 func undeletable(shown []*tfjson.ResourceChange) string {
 	var guarded []string
 	for _, rc := range shown {
-		if rc.Change == nil || !rc.Change.Actions.Delete() {
+		if rc.Change == nil || !rc.Change.Actions.Delete() && !rc.Change.Actions.Replace() {
 			continue
 		}
 		switch asMap(rc.Change.Before)["deletion_protection"] {
@@ -351,7 +351,7 @@ func undeletable(shown []*tfjson.ResourceChange) string {
 	if len(guarded) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: declare it as before, run up with --deletion-protection=false, and remove it after that", strings.Join(guarded, ", "))
+	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: run up with --deletion-protection=false first, with it declared as before", strings.Join(guarded, ", "))
 }
 
 // planManifests compares the manifests with the cluster.

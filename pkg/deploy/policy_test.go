@@ -215,7 +215,7 @@ func networkBreaches(t testing.TB, objects map[string]*unstructured.Unstructured
 	slices.Sort(openings)
 	want := []string{
 		"in 130.211.0.0/22 http", "in 35.191.0.0/16 http", "in datadog admin",
-		"out 0.0.0.0/0 443", "out 169.254.169.252/32 988", "out 169.254.169.254/32 53,53", "out 169.254.169.254/32 80", "out 169.254.20.10/32 53,53",
+		"out 0.0.0.0/0 but 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16 443", "out 169.254.169.252/32 988", "out 169.254.169.254/32 53,53", "out 169.254.169.254/32 80", "out 169.254.20.10/32 53,53",
 		"out datadog 4317,4318", "out kube-system 53,53",
 	}
 	if d := cmp.Diff(want, openings); d != "" {
@@ -239,6 +239,9 @@ func opening(direction string, peers []networkingv1.NetworkPolicyPeer, ports []n
 		who := "pods"
 		if p.IPBlock != nil {
 			who = p.IPBlock.CIDR
+			if len(p.IPBlock.Except) > 0 {
+				who += " but " + strings.Join(p.IPBlock.Except, ",")
+			}
 		} else if p.NamespaceSelector != nil {
 			who = p.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"]
 		}

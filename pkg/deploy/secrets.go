@@ -19,7 +19,7 @@ import (
 const cursorSecret = "serve-cursor" //nolint:gosec // It is the name of an object.
 
 // tokenSecret holds what the parts of the Datadog Agent show each other. The stack observability names it.
-const tokenSecret = "datadog-token" //nolint:gosec // It is the name of an object.
+const tokenSecret = "datadog-token"
 
 const drawnBytes = 32
 

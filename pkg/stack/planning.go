@@ -292,7 +292,7 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	detail(one.section.Changes, shown.ResourceChanges)
 	detail(one.section.Drift, shown.ResourceDrift)
 	one.section.Drift = slices.DeleteFunc(one.section.Drift, func(c plan.Change) bool { return saysNothing(c, shown.ResourceDrift) })
-	if h.destroy {
+	if !h.drift {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
 	return nil
@@ -351,7 +351,7 @@ func saysNothing(c plan.Change, shown []*tfjson.ResourceChange) bool {
 func undeletable(shown []*tfjson.ResourceChange) string {
 	var guarded []string
 	for _, rc := range shown {
-		if rc.Change == nil || !rc.Change.Actions.Delete() {
+		if rc.Change == nil || !rc.Change.Actions.Delete() && !rc.Change.Actions.Replace() {
 			continue
 		}
 		switch asMap(rc.Change.Before)["deletion_protection"] {
@@ -362,7 +362,7 @@ func undeletable(shown []*tfjson.ResourceChange) string {
 	if len(guarded) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: declare it as before, run up with --deletion-protection=false, and remove it after that", strings.Join(guarded, ", "))
+	return fmt.Sprintf("deletion protection is on, so the cloud will refuse to delete %s: run up with --deletion-protection=false first, with it declared as before", strings.Join(guarded, ", "))
 }
 
 // planManifests compares the manifests with the cluster.

@@ -314,7 +314,10 @@ func TestUpRefusesLosses(t *testing.T) {
 	f.add("a").Protected = []string{"table"}
 	f.stacks["a"].resources = []string{"table.t"}
 	f.mustUp(UpOptions{})
-	f.changes["table.t"] = &tfjson.Change{Actions: tfjson.Actions{tfjson.ActionDelete, tfjson.ActionCreate}, ReplacePaths: []any{[]any{"name"}}}
+	f.changes["table.t"] = &tfjson.Change{
+		Actions: tfjson.Actions{tfjson.ActionDelete, tfjson.ActionCreate}, ReplacePaths: []any{[]any{"name"}},
+		Before: map[string]any{"deletion_protection": true},
+	}
 	_, err := f.up(UpOptions{})
 	var refused *Refused
 	var refusal *plan.Refusal
@@ -324,6 +327,9 @@ func TestUpRefusesLosses(t *testing.T) {
 	wantPhases(t, f.mustUp(UpOptions{AllowDelete: []string{"a/table.t"}}), "a done")
 	if got := f.asked[1].Sections[0].Changes[0].Forces; !slices.Equal(got, []string{"name"}) {
 		t.Errorf("forced by %v, want name", got)
+	}
+	if note := f.asked[1].Sections[0].Note; !strings.Contains(note, "refuse to delete table.t: run up with --deletion-protection=false") {
+		t.Errorf("deletion protection is not said: %q", note)
 	}
 }
 

@@ -59,7 +59,7 @@ resource "google_compute_firewall" "allow_load_balancers" {
 
   project     = var.project
   name        = "${var.name}-allow-load-balancers"
-  description = "Google's load balancers and health checks to serve and its probes"
+  description = "Google's load balancers and health checks to serve"
   network     = google_compute_network.this.id
   direction   = "INGRESS"
   priority    = 1000
@@ -69,6 +69,6 @@ resource "google_compute_firewall" "allow_load_balancers" {
 
   allow {
     protocol = "tcp"
-    ports    = ["8080", "9090"]
+    ports    = ["8080"]
   }
 }

@@ -1,50 +1,52 @@
 package proc
 
 import (
+	"bufio"
 	"bytes"
-	"math"
+	"os"
 	"strconv"
+	"strings"
 )
 
-// Places of Linux that tell memory: of the machine, and of the group of processes that a container is.
-const (
-	machineMemory = "/proc/meminfo"
-	groupLimit    = "/sys/fs/cgroup/memory.max"
-	groupUse      = "/sys/fs/cgroup/memory.current"
-)
-
-// FreeMemory is how many bytes new programs can have before something is swapped out or killed, also
-// in a container that may not have all of the machine. It is 0 where the system does not tell.
-func (p *Process) FreeMemory() int64 {
-	text, err := p.ReadFile(machineMemory)
+// AvailableMemory is how many bytes programs can take without swapping: what the system has, or what
+// is left of the limit of a container when that is less. It is 0 where the system does not say.
+func (p *Process) AvailableMemory() int64 {
+	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
-	free := availableIn(text)
-	limit, used := p.bytesIn(groupLimit), p.bytesIn(groupUse)
-	if limit == 0 { // It has none, which is written as the word max.
-		return free
+	free := meminfo(text, "MemAvailable")
+	limit, used := memoryNumber("/sys/fs/cgroup/memory.max"), memoryNumber("/sys/fs/cgroup/memory.current")
+	if limit > 0 && used > 0 {
+		free = min(free, max(limit-used, 1))
 	}
-	return min(free, max(limit-used, 0))
+	return free
 }
 
-// availableIn reads the line MemAvailable, which counts in kB.
-func availableIn(meminfo []byte) int64 {
-	_, rest, _ := bytes.Cut(meminfo, []byte("MemAvailable:"))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	kb, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(line, []byte("kB")))), 10, 64)
-	if err != nil || kb < 0 || kb > math.MaxInt64>>10 {
-		return 0
+// meminfo reads one line of /proc/meminfo, in bytes.
+func meminfo(text []byte, key string) int64 {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		if name != key {
+			continue
+		}
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return kilobytes << 10
 	}
-	return kb << 10
+	return 0
 }
 
-func (p *Process) bytesIn(path string) int64 {
-	text, err := p.ReadFile(path)
+// memoryNumber reads a file of a control group; "max", which is no limit, is 0.
+func memoryNumber(path string) int64 {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
-	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil {
 		return 0
 	}

@@ -61,7 +61,7 @@ type Options struct {
 // Defaults fills in what is not set.
 func (o *Options) Defaults() {
 	if o.Parallel == 0 && o.Proc != nil {
-		o.Parallel = slots(o.Proc.FreeMemory())
+		o.Parallel = slots(o.Proc.AvailableMemory())
 	}
 	o.Retries = cmp.Or(o.Retries, 2)
 	o.RetryDelay = cmp.Or(o.RetryDelay, 5*time.Second)

@@ -67,7 +67,7 @@ func addDriveFlags(cmd *cobra.Command, o *driveOptions) {
 	f.StringSliceVarP(&o.stacks, "stack", "s", nil, "only this stack (can be repeated)")
 	f.BoolVar(&o.withDeps, "with-deps", false, "and the stacks that it needs")
 	f.BoolVar(&o.dependents, "with-dependents", false, "and the stacks that need it")
-	f.IntVarP(&o.parallel, "parallel", "j", 0, "terraform programs at a time (default by processors and memory)")
+	f.IntVarP(&o.parallel, "parallel", "j", 0, "terraform programs at a time (default 4, or as many as have room in memory)")
 	f.IntVar(&o.retries, "retries", defaultRetries, "how often a stack is planned again after a failure that may pass")
 	f.DurationVar(&o.lockTimeout, "lock-timeout", defaultLockTimeout, "longest wait for a lock that someone else holds")
 	f.StringVar(&o.events, "events", "", "write every step as NDJSON to this file, or - for standard output")

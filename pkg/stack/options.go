@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bucket"
@@ -46,7 +45,7 @@ type Options struct {
 	Dir  string
 	Proc *proc.Process
 	Log  *slog.Logger
-	// Parallel is how many terraform programs run at once. Default by processors and free memory, 4 at most.
+	// Parallel is how many terraform programs run at once. Default 4, or as many as have room in memory.
 	Parallel int
 	// Retries is how often a stack is planned again after a transient failure. Default 2; -1 never does.
 	Retries int
@@ -64,7 +63,7 @@ type Options struct {
 // Defaults fills in what is not set.
 func (o *Options) Defaults() {
 	if o.Parallel == 0 && o.Proc != nil {
-		o.Parallel = slots(runtime.NumCPU(), o.Proc.AvailableMemory())
+		o.Parallel = slots(o.Proc.AvailableMemory())
 	}
 	o.Retries = cmp.Or(o.Retries, 2)
 	o.RetryDelay = cmp.Or(o.RetryDelay, 5*time.Second)
@@ -78,17 +77,19 @@ func (o *Options) Defaults() {
 	}
 }
 
-// programMemory is what one terraform takes with its providers while it plans: 356 MB were measured.
-const programMemory = 400 << 20
+// A terraform waits for the cloud more than it computes, so more of them than processors are faster.
+// One takes 356 MB with its providers while it plans, as measured.
+const (
+	mostPrograms  = 4
+	programMemory = 400 << 20
+)
 
-// slots is how many terraform programs have room. Each keeps a processor busy until it waits for the
-// cloud. Free memory is in bytes, 0 when it is not known.
-func slots(processors int, free int64) int {
-	n := min(4, max(2, processors))
+// slots is how many programs have room in free memory, which is in bytes and 0 when it is not known.
+func slots(free int64) int {
 	if free == 0 {
-		return n
+		return mostPrograms
 	}
-	return max(1, min(n, int(free/programMemory)))
+	return max(1, min(mostPrograms, int(free/programMemory)))
 }
 
 // Validate tells what cannot work.

@@ -467,15 +467,9 @@ func TestOptions(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		processors int
-		free       int64
-		want       int
-	}{
-		{1, 0, 2}, {2, 0, 2}, {3, 0, 3}, {64, 0, 4}, {64, 64 << 30, 4}, {64, 1 << 30, 2}, {2, 500 << 20, 1}, {2, 1, 1},
-	} {
-		if got := slots(c.processors, c.free); got != c.want {
-			t.Errorf("%d processors with %d bytes free: %d programs, want %d", c.processors, c.free, got, c.want)
+	for free, want := range map[int64]int{0: 4, 64 << 30: 4, 1600 << 20: 4, 1599 << 20: 3, 1 << 30: 2, 500 << 20: 1, 1: 1} {
+		if got := slots(free); got != want {
+			t.Errorf("%d bytes free: %d programs, want %d", free, got, want)
 		}
 	}
 }

@@ -193,6 +193,8 @@ func (p *progress) flush() {
 func (p *progress) plainLine(s stack.Step) string {
 	text := ""
 	switch e := s.Event; {
+	case e == nil && s.Phase == stack.Stopped:
+		text = "interrupted; what it did is in its state"
 	case e == nil && s.Err != nil:
 		text = string(s.Phase) + ": " + firstLine(s.Err.Error())
 	case e == nil && s.Phase == stack.Preparing && s.Message == "":

@@ -129,11 +129,14 @@ func (a *app) stackFault(err error) error {
 	var conflict *deploy.ConflictError
 	var foreign *deploy.ForeignError
 	var missing *deploy.MissingAPIError
+	var unknown *stack.NoStackError
 	switch {
+	case errors.As(err, &unknown):
+		return fail(exitUsage, "latamctl stacks list says what each is", err)
 	case errors.As(err, &refused):
 		return fail(exitRefused, refused.Hint, withoutHint(refused, refused.Hint))
 	case errors.As(err, &stale):
-		return fail(exitRefused, "latamctl plan --env "+a.global.env+" --out "+stale.Folder+" makes it anew", err)
+		return fail(exitRefused, "latamctl plan --env "+a.global.env+" --out "+stale.Folder+" makes it anew", withoutHint(err, "plan again"))
 	case errors.As(err, &locked):
 		return fail(exitLocked, a.lockedHint(locked), withoutHint(err, locked.Hint))
 	case errors.As(err, &interrupted):

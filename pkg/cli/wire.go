@@ -140,7 +140,9 @@ func (a *app) stackFault(err error) error {
 	case errors.As(err, &locked):
 		return fail(exitLocked, a.lockedHint(locked), withoutHint(err, locked.Hint))
 	case errors.As(err, &interrupted):
-		return fail(exitInterrupted, interrupted.Hint, withoutHint(err, interrupted.Hint))
+		return fail(exitInterrupted, cmp.Or(interrupted.Hint, "latamctl up --resume --env "+a.global.env+" goes on from here"), withoutHint(err, interrupted.Hint))
+	case errors.As(err, &failed) && slices.ContainsFunc(failed.Errs, func(err error) bool { return terraform.KindOf(err) == terraform.NoProviders }):
+		return fail(exitUnavailable, providersHint, err)
 	case errors.As(err, &failed) && len(failed.Errs) > 1:
 		code := exitFailed
 		if !slices.ContainsFunc(failed.Errs, func(err error) bool { return terraform.KindOf(err) != terraform.Denied }) {
@@ -181,7 +183,7 @@ func (a *app) mendHint() string {
 func (a *app) lockedHint(l *stack.LockedError) string {
 	name, isStack := strings.CutPrefix(l.What, "stack ")
 	if !isStack {
-		return "wait until it ends, or longer with --lock-timeout; the lock of a run that was killed ends by itself"
+		return "wait until it ends, or longer with --lock-timeout; the lock of a run that was killed ends by itself, or at once: latamctl unlock --env " + a.global.env
 	}
 	return fmt.Sprintf("wait until it ends; if it was killed: latamctl unlock --env %s %s", a.global.env, name)
 }

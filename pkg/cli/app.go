@@ -215,7 +215,9 @@ func (a *app) environmentSettings() (config.File, error) {
 		}
 		names := []string{localEnv}
 		for _, e := range a.decl.Environments {
-			names = append(names, e.Name)
+			if e.Name != localEnv {
+				names = append(names, e.Name)
+			}
 		}
 		return config.File{}, failf(exitInvalid, didYouMean(a.global.env, names, "environments: "),
 			"environment %q is not declared in %s", a.global.env, a.declarationName())

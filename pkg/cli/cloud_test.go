@@ -217,7 +217,7 @@ func TestEvents(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "events")
 	r := call(t, &fakeDriver{plan: harmless(), report: goodReport(), steps: steps}, person{args: args("up --env prod --yes --events " + file)})
-	for _, want := range []string{"storage: applying\n", "storage: a.b: Creation complete", "storage: failed: first\n"} {
+	for _, want := range []string{"storage: applying 2 changes\n", "storage: a.b: Creation complete", "storage: failed: first\n"} {
 		if !strings.Contains(r.err, want) {
 			t.Errorf("%q is not in %s", want, r.err)
 		}

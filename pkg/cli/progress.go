@@ -203,27 +203,9 @@ func (p *progress) flush() {
 
 // plainLine is what a step is worth where lines cannot be redrawn. The caller holds the lock.
 func (p *progress) plainLine(s stack.Step) string {
-	text := ""
-	switch e := s.Event; {
-	case e == nil && s.Err != nil:
-		text = string(s.Phase) + ": " + firstLine(s.Err.Error())
-	case e == nil && s.Phase == stack.Preparing && s.Message == "":
-		// It is planned next, which is said then.
-	case e == nil && s.Message != "":
-		text = string(s.Phase) + ": " + s.Message
-	case e == nil && s.Phase == stack.Applying && s.Total > 0:
-		text = fmt.Sprintf("applying %d changes", s.Total)
-	case e == nil:
-		text = string(s.Phase)
-	case strings.HasPrefix(e.Address, "data."):
-		// Reading changes nothing.
-	case e.Type == "apply_complete" || e.Type == "apply_errored":
-		text = withoutID(e.Message)
-	case e.Type == "apply_progress":
-		if l := p.lines[s.Stack]; l != nil && s.Time.Sub(l.stillAt) >= stillEvery {
-			l.stillAt = s.Time
-			text = e.Message
-		}
+	text := stepText(s)
+	if s.Event != nil {
+		text = p.eventText(s)
 	}
 	if text == "" {
 		return ""
@@ -232,6 +214,46 @@ func (p *progress) plainLine(s stack.Step) string {
 		text = s.Stack + ": " + text
 	}
 	return plan.Clean(text)
+}
+
+// stepText is what a step of the driver itself is worth.
+func stepText(s stack.Step) string {
+	switch {
+	case s.Phase == stack.Stopped:
+		return "interrupted; what it did is in its state"
+	case s.Err != nil:
+		return string(s.Phase) + ": " + firstLine(s.Err.Error())
+	case s.Message != "":
+		return string(s.Phase) + ": " + s.Message
+	case s.Phase == stack.Preparing:
+		return "" // It is planned next, which is said then.
+	case s.Phase == stack.Applying && s.Total > 0:
+		return "applying " + changesOf(s.Total)
+	}
+	return string(s.Phase)
+}
+
+func changesOf(n int) string {
+	if n == 1 {
+		return "1 change"
+	}
+	return fmt.Sprintf("%d changes", n)
+}
+
+// eventText is what an event of terraform is worth. Reading changes nothing.
+func (p *progress) eventText(s stack.Step) string {
+	e := s.Event
+	switch {
+	case strings.HasPrefix(e.Address, "data."):
+	case e.Type == "apply_complete" || e.Type == "apply_errored":
+		return withoutID(e.Message)
+	case e.Type == "apply_progress":
+		if l := p.lines[s.Stack]; l != nil && s.Time.Sub(l.stillAt) >= stillEvery {
+			l.stillAt = s.Time
+			return e.Message
+		}
+	}
+	return ""
 }
 
 // withoutID leaves out the id at the end of terraform's message, which is long and says little more

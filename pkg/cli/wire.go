@@ -129,15 +129,20 @@ func (a *app) stackFault(err error) error {
 	var conflict *deploy.ConflictError
 	var foreign *deploy.ForeignError
 	var missing *deploy.MissingAPIError
+	var unknown *stack.NoStackError
 	switch {
+	case errors.As(err, &unknown):
+		return fail(exitUsage, "latamctl stacks list says what each is", err)
 	case errors.As(err, &refused):
 		return fail(exitRefused, refused.Hint, withoutHint(refused, refused.Hint))
 	case errors.As(err, &stale):
-		return fail(exitRefused, "latamctl plan --env "+a.global.env+" --out "+stale.Folder+" makes it anew", err)
+		return fail(exitRefused, "latamctl plan --env "+a.global.env+" --out "+stale.Folder+" makes it anew", withoutHint(err, "plan again"))
 	case errors.As(err, &locked):
 		return fail(exitLocked, a.lockedHint(locked), withoutHint(err, locked.Hint))
 	case errors.As(err, &interrupted):
-		return fail(exitInterrupted, interrupted.Hint, withoutHint(err, interrupted.Hint))
+		return fail(exitInterrupted, cmp.Or(interrupted.Hint, "latamctl up --resume --env "+a.global.env+" goes on from here"), withoutHint(err, interrupted.Hint))
+	case errors.As(err, &failed) && slices.ContainsFunc(failed.Errs, func(err error) bool { return terraform.KindOf(err) == terraform.NoProviders }):
+		return fail(exitUnavailable, providersHint, err)
 	case errors.As(err, &failed) && len(failed.Errs) > 1:
 		code := exitFailed
 		if !slices.ContainsFunc(failed.Errs, func(err error) bool { return terraform.KindOf(err) != terraform.Denied }) {
@@ -178,7 +183,7 @@ func (a *app) mendHint() string {
 func (a *app) lockedHint(l *stack.LockedError) string {
 	name, isStack := strings.CutPrefix(l.What, "stack ")
 	if !isStack {
-		return "wait until it ends, or longer with --lock-timeout; the lock of a run that was killed ends by itself"
+		return "wait until it ends, or longer with --lock-timeout; the lock of a run that was killed ends by itself, or at once: latamctl unlock --env " + a.global.env
 	}
 	return fmt.Sprintf("wait until it ends; if it was killed: latamctl unlock --env %s %s", a.global.env, name)
 }

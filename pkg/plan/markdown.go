@@ -218,6 +218,8 @@ func escape(text string) string {
 		switch {
 		case r == '@' || r == '#':
 			fmt.Fprintf(&b, "&#%d;&#8203;", r)
+		case r == ':' && strings.HasPrefix(text[i:], ": "):
+			b.WriteRune(r) // No link and no emoji begins so.
 		case strings.ContainsRune("&<>|`*_[]()~!\\\"'{}$^+=:", r):
 			fmt.Fprintf(&b, "&#%d;", r)
 		case r == '.' && strings.HasSuffix(strings.ToLower(text[:i]), "www"):

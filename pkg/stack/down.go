@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/latamctl/latamctl/pkg/plan"
 )
@@ -116,7 +115,7 @@ func (d *Driver) chooseDown(ctx context.Context, o DownOptions) (nodes []*node, 
 func (d *Driver) chosenForDown(all []*node, o DownOptions) ([]*node, error) {
 	for _, name := range o.IncludeKept {
 		if !has(all, name) {
-			return nil, fmt.Errorf("select stacks: there is no stack %q; the stacks are %s", name, strings.Join(names(all), ", "))
+			return nil, &NoStackError{Name: name, Stacks: names(all)}
 		}
 	}
 	nodes, err := d.choose(o.Selection)

@@ -90,3 +90,13 @@ func (e *Failed) Error() string {
 
 // Unwrap returns the errors of the stacks.
 func (e *Failed) Unwrap() []error { return e.Errs }
+
+// NoStackError says that a stack was named which does not exist.
+type NoStackError struct {
+	Name   string
+	Stacks []string // that exist
+}
+
+func (e *NoStackError) Error() string {
+	return fmt.Sprintf("there is no stack %q; the stacks are %s", e.Name, strings.Join(e.Stacks, ", "))
+}

@@ -1,9 +1,7 @@
 package stack
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
@@ -93,7 +91,7 @@ func (d *Driver) choose(s Selection) ([]*node, error) {
 	}
 	for _, name := range s.Stacks {
 		if !has(all, name) {
-			return nil, fmt.Errorf("select stacks: there is no stack %q; the stacks are %s", name, strings.Join(names(all), ", "))
+			return nil, &NoStackError{Name: name, Stacks: names(all)}
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool {

@@ -234,13 +234,16 @@ func (f *Failure) reason() string {
 	return string(f.Kind)
 }
 
-// withoutSummary is the detail alone, where there is one.
+// withoutSummary is the detail alone, where there is one, and without the advice after it.
 func (d Diagnostic) withoutSummary() string {
-	if d.Detail != "" {
-		d.Summary, d.Detail = d.Detail, ""
-		d.Summary = strings.Join(strings.Fields(d.Summary), " ")
+	detail, _, _ := strings.Cut(d.Detail, "To see which modules")
+	if detail = strings.Join(strings.Fields(detail), " "); detail == "" {
+		return d.String()
 	}
-	return d.String()
+	if len(detail) > maxDetail {
+		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
+	}
+	return detail
 }
 
 // killed says what is known of an end that terraform could not tell of.

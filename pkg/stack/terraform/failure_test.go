@@ -10,6 +10,20 @@ import (
 	"github.com/latamctl/latamctl/pkg/proc"
 )
 
+// TestNoProviders: what a registry that cannot be reached says is told without terraform's advice, and is
+// not planned again, because terraform itself tried more than once.
+func TestNoProviders(t *testing.T) {
+	t.Parallel()
+	f := &Failure{Command: "init", Stack: "network"}
+	f.fill(&stream{Summary: Summary{Diagnostics: []Diagnostic{{
+		Severity: "error", Summary: "Failed to query available provider packages",
+		Detail: "Could not retrieve the list of\nversions: dial tcp: connect: connection refused\n\nTo see which modules are currently depending on it, run the following command:\n    terraform providers",
+	}}}}, ending{code: 1})
+	if want := "init of stack network: its providers cannot be had: Could not retrieve the list of versions: dial tcp: connect: connection refused"; f.Kind != NoProviders || f.Error() != want {
+		t.Errorf("%s: %v, want %s", f.Kind, f, want)
+	}
+}
+
 // TestKindOfDiagnostic has texts of Google's APIs, of the provider, and of terraform.
 func TestKindOfDiagnostic(t *testing.T) {
 	t.Parallel()

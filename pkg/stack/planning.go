@@ -289,8 +289,9 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	if err != nil {
 		return err
 	}
-	detail(one.section.Changes, shown.ResourceChanges)
-	detail(one.section.Drift, shown.ResourceDrift)
+	hidden := secretsOf(shown)
+	detail(one.section.Changes, shown.ResourceChanges, hidden)
+	detail(one.section.Drift, shown.ResourceDrift, hidden)
 	if h.destroy {
 		one.section.Note = undeletable(shown.ResourceChanges)
 	}
@@ -315,7 +316,7 @@ func changeOf(c terraform.StreamChange, protected []string) plan.Change {
 const imported = "imported"
 
 // detail adds what only the plan file knows.
-func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
+func detail(changes []plan.Change, shown []*tfjson.ResourceChange, hidden secrets) {
 	for i := range changes {
 		c := &changes[i]
 		for _, rc := range shown {
@@ -326,7 +327,7 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 				c.Forces = forces(rc.Change)
 			}
 			if c.Action == plan.Replace || c.Action == plan.Update {
-				c.Attributes = attributes(rc.Change)
+				c.Attributes = attributes(rc.Change, hidden)
 			}
 			if rc.Change.Importing != nil && c.Action == plan.Update {
 				c.Reason = imported

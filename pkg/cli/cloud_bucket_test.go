@@ -1,12 +1,12 @@
 package cli_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,7 +82,6 @@ func TestStatesInABucket(t *testing.T) {
 	if inserts(storage) != 1 {
 		t.Errorf("the bucket was made %d times", inserts(storage))
 	}
-	c.runWith(nil, "stacks", "list")
 }
 
 // drainLockRefused tries to remove the lock of a program that still runs.
@@ -113,9 +112,15 @@ func TestTerraformKilled(t *testing.T) {
 	t.Logf("killed:\n%s", r.stderr)
 	says(t, "up whose terraform is killed", r.stderr, "terraform was killed while it changed terraform_data.t2", "latamctl unlock --env prod chain", "latamctl up --resume --env prod")
 
+	begun := time.Now()
 	r = c.want(9, c.run("up", "--resume", "--yes", "--lock-timeout", "0s"), "up with the lock left")
-	t.Logf("locked:\n%s", r.stderr)
 	says(t, "up with the lock left", r.stderr, "stack chain is locked by", "latamctl unlock --env prod chain")
+	if took := time.Since(begun); took > time.Minute {
+		t.Errorf("it waited %v for a lock, and was told not to", took)
+	}
+	r = c.want(9, c.run("up", "--resume", "--yes", "--lock-timeout", "1s"), "up with the lock left")
+	t.Logf("locked:\n%s", r.stderr)
+	says(t, "up with the lock left", r.stderr, "chain: waiting for the lock of its state")
 	if n := c.made(); n != 3 {
 		t.Errorf("terraform began %d objects, want the 3 of before", n)
 	}
@@ -139,17 +144,19 @@ func TestStateIsNotSaved(t *testing.T) {
 	c.ownStack("first", nil, "resource \"terraform_data\" \"a\" {}\n")
 	c.want(0, c.run("up", "-s", "first", "--yes"), "up of another stack") // The bucket exists.
 
-	storage.Inject(gcstest.Fault{Method: http.MethodPost, Path: "/upload/storage/v1/b/" + stateBucket, Times: 1 << 30, Status: http.StatusInternalServerError})
+	c.slowPlain()
 	g := c.begin(nil, "up", "-s", "chain", "--yes")
-	g.await(`"event":"apply_complete"`, chainLinks)
-	storageHeals := func() { storage.Heal() }
+	if !g.await(`"event":"apply_start"`, 1) {
+		t.Fatalf("it was over before: %s", g.end().stderr)
+	}
+	storage.Inject(gcstest.Fault{Method: http.MethodPost, Path: "/upload/storage/v1/b/" + stateBucket, Times: 1 << 30, Status: http.StatusInternalServerError})
 	r := c.want(1, g.end(), "up into a bucket that does not save")
 	t.Logf("not saved: exit %d\n%s", r.code, r.stderr)
 	says(t, "up into a bucket that does not save", r.stderr, "errored.tfstate", "latamctl up --env prod")
 	if n := len(c.existing()); n != chainLinks {
 		t.Errorf("%d objects exist", n)
 	}
-	storageHeals()
+	storage.Heal()
 	c.drainLock(c.run("unlock", "chain"))
 	r = c.want(0, c.run("up", "-s", "chain", "--yes"), "up with the bucket back")
 	t.Logf("saved: %s", r.stderr)
@@ -178,5 +185,3 @@ func TestTwoMakeTheBucket(t *testing.T) {
 	}
 	c.want(0, c.run("plan", "-s", "chain"), "the plan after it")
 }
-
-var _ = json.Valid

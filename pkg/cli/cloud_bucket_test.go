@@ -1,7 +1,12 @@
 package cli_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -184,4 +189,48 @@ func TestTwoMakeTheBucket(t *testing.T) {
 		t.Errorf("%d objects were made, want %d: both have applied", n, chainLinks)
 	}
 	c.want(0, c.run("plan", "-s", "chain"), "the plan after it")
+}
+
+// TestBootstrapAdoptsTheBucket takes the bucket that up made into the stack that describes it.
+func TestBootstrapAdoptsTheBucket(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	storage := c.inBucket()
+	// What is made through the storage API exists in the world of the provider as well.
+	storage.Inject(gcstest.Fault{Method: http.MethodPost, Path: "/storage/v1/b", Times: 1, Then: func() {
+		id := "my-project/" + stateBucket
+		sum := sha256.Sum256([]byte(id))
+		entry := map[string]any{"type": "google_storage_bucket", "id": id, "state": map[string]any{
+			"id": id, "name": stateBucket, "project": "my-project", "location": "US-CENTRAL1", "storage_class": "STANDARD",
+			"uniform_bucket_level_access": true, "public_access_prevention": "enforced", "force_destroy": false,
+		}}
+		b, err := json.Marshal(entry)
+		dir := filepath.Join(c.world, "google_storage_bucket")
+		if err == nil {
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, hex.EncodeToString(sum[:8])+".json"), b, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}})
+	planned := c.want(3, c.run("plan", "-s", "bootstrap"), "plan without a bucket")
+	t.Logf("plan:\n%s", planned.stdout)
+	up := c.want(0, c.run("up", "-s", "bootstrap", "--yes"), "up")
+	t.Logf("up:\n%s%s", up.stdout, up.stderr)
+	data, _, _ := storage.Object(stateBucket, "prod/bootstrap/default.tfstate")
+	if !slices.Contains(objectsOf(t, data), "google_storage_bucket my-project/"+stateBucket) {
+		t.Errorf("the bucket is not in the state: %v", objectsOf(t, data))
+	}
+	if n := len(c.existing()); n != len(objectsOf(t, data)) {
+		t.Errorf("%d objects exist, the state holds %d: a second bucket was made", n, len(objectsOf(t, data)))
+	}
+	if n := inserts(storage); n != 1 {
+		t.Errorf("the bucket was made %d times", n)
+	}
+	c.want(0, c.run("plan", "-s", "bootstrap"), "the plan after it")
+	out := c.want(0, c.run("output", "bootstrap"), "output")
+	says(t, "output", out.stdout, stateBucket)
 }

@@ -57,6 +57,7 @@ func (c *cloud) bucketHolds(storage *gcstest.Server, stack string) {
 // TestStatesInABucket has the states in Cloud Storage, from a bucket that does not exist on.
 func TestStatesInABucket(t *testing.T) {
 	t.Parallel()
+	heavy(t)
 	c := newPlain(t)
 	storage := c.inBucket()
 
@@ -175,6 +176,7 @@ func TestStateIsNotSaved(t *testing.T) {
 // TestTwoMakeTheBucket starts two runs at once where there is no bucket.
 func TestTwoMakeTheBucket(t *testing.T) {
 	t.Parallel()
+	heavy(t)
 	c := newPlain(t)
 	storage := c.inBucket()
 	one, two := c.begin(nil, "up", "-s", "chain", "--yes"), c.begin(nil, "up", "-s", "chain", "--yes")

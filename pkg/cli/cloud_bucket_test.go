@@ -54,8 +54,8 @@ func (c *cloud) bucketHolds(storage *gcstest.Server, stack string) {
 	}
 }
 
-// TestStatesInABucket has the states in Cloud Storage, from a bucket that does not exist on.
-func TestStatesInABucket(t *testing.T) {
+// TestCloudStatesInABucket has the states in Cloud Storage, from a bucket that does not exist on.
+func TestCloudStatesInABucket(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	c := newPlain(t)
@@ -173,8 +173,8 @@ func TestStateIsNotSaved(t *testing.T) {
 	c.want(0, c.run("plan", "-s", "chain"), "the plan after it")
 }
 
-// TestTwoMakeTheBucket starts two runs at once where there is no bucket.
-func TestTwoMakeTheBucket(t *testing.T) {
+// TestCloudTwoMakeTheBucket starts two runs at once where there is no bucket.
+func TestCloudTwoMakeTheBucket(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	c := newPlain(t)
@@ -193,8 +193,8 @@ func TestTwoMakeTheBucket(t *testing.T) {
 	c.want(0, c.run("plan", "-s", "chain"), "the plan after it")
 }
 
-// TestBootstrapAdoptsTheBucket takes the bucket that up made into the stack that describes it.
-func TestBootstrapAdoptsTheBucket(t *testing.T) {
+// TestCloudBootstrapAdoptsTheBucket takes the bucket that up made into the stack that describes it.
+func TestCloudBootstrapAdoptsTheBucket(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
 	storage := c.inBucket()

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestSecrets follows a secret value through every command: it is in the states and, while they
+// TestCloudSecrets follows a secret value through every command: it is in the states and, while they
 // exist, in saved plans, and nowhere else.
-func TestSecrets(t *testing.T) {
+func TestCloudSecrets(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
 	c.ownStack("keys", nil, googleStack+"resource \"google_apikeys_key\" \"a\" {\n  name = \"a\"\n}\noutput \"key\" {\n  value     = google_apikeys_key.a.key_string\n  sensitive = true\n}\n",

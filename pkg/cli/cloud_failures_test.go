@@ -18,8 +18,8 @@ func says(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// TestFailures has a service that is unavailable for a while, and a permission that is missing.
-func TestFailures(t *testing.T) {
+// TestCloudFailures has a service that is unavailable for a while, and a permission that is missing.
+func TestCloudFailures(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
 	c.ownStack("people", nil, googleStack+"resource \"google_service_account\" \"a\" {\n  account_id = \"someone\"\n}\noutput \"email\" {\n  value = google_service_account.a.email\n}\n",

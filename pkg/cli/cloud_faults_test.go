@@ -84,6 +84,14 @@ func newPlain(t *testing.T) *cloud {
 	return c
 }
 
+// heavy keeps a test for make cloud, because there are quicker ones of its kind.
+func heavy(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LATAM_CLOUD") == "" {
+		t.Skip("seconds of real terraform: make cloud runs it")
+	}
+}
+
 // ownStack writes a stack of the team's own, with an extra text for its contract.
 func (c *cloud) ownStack(name string, needs []string, hcl string, contract ...string) {
 	c.t.Helper()

@@ -51,8 +51,8 @@ func TestKilledInAnApply(t *testing.T) {
 	}
 }
 
-// TestKilledAtTwelvePoints does it at twelve points, with a provider.
-func TestKilledAtTwelvePoints(t *testing.T) {
+// TestCloudKilledAtTwelvePoints does it at twelve points, with a provider.
+func TestCloudKilledAtTwelvePoints(t *testing.T) {
 	t.Parallel()
 	var survived atomic.Int32
 	points := killPoints()

@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// TestSecrets follows a secret value through every command: it is in the states and, while they
+// TestCloudSecrets follows a secret value through every command: it is in the states and, while they
 // exist, in saved plans, and nowhere else.
-func TestSecrets(t *testing.T) {
+func TestCloudSecrets(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
 	c.ownStack("keys", nil, googleStack+"resource \"google_apikeys_key\" \"a\" {\n  name = \"a\"\n}\noutput \"key\" {\n  value     = google_apikeys_key.a.key_string\n  sensitive = true\n}\n",
 		"outputs:\n  key: {type: string, sensitive: true, description: A key}\n")
 	// The one that takes the secret passes it on to an object, to an output, and to an error.
 	c.ownStack("takes", []string{"keys"}, "variable \"key\" {\n  type      = string\n  sensitive = true\n}\nresource \"terraform_data\" \"a\" {\n  input = \"a ${var.key} b\"\n}\n"+
-		"resource \"terraform_data\" \"refuses\" {\n  input = terraform_data.a.output\n  lifecycle {\n    postcondition {\n      condition     = !strcontains(self.output, \"REFUSED\")\n      error_message = \"it is refused: ${nonsensitive(\"for a test\")}\"\n    }\n  }\n}\n"+
+		"resource \"terraform_data\" \"refuses\" {\n  input = terraform_data.a.output\n  lifecycle {\n    postcondition {\n      condition     = !strcontains(var.key, \"REFUSED\")\n      error_message = \"it is refused: ${nonsensitive(\"for a test\")}\"\n    }\n  }\n}\n"+
 		"output \"derived\" {\n  value     = terraform_data.a.output\n  sensitive = true\n}\n",
 		"from:\n  key: keys.key\noutputs:\n  derived: {type: string, sensitive: true, description: Made from it}\n")
 	quiet := func(code int, args ...string) result {

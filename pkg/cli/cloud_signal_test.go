@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestInterruptedApplies sends the signals of Ctrl-C, of a closed terminal and of a CI job that is
+// TestCloudInterruptedApplies sends the signals of Ctrl-C, of a closed terminal and of a CI job that is
 // cancelled, at moments from before the apply to its end.
-func TestInterruptedApplies(t *testing.T) {
+func TestCloudInterruptedApplies(t *testing.T) {
 	t.Parallel()
 	mirror(t)
 	cases := []struct {
@@ -71,9 +71,9 @@ func (c *cloud) interrupted(s syscall.Signal, at killPoint) {
 	c.want(0, c.run("plan", "-s", "chain"), "the plan after it")
 }
 
-// TestInsistedInterrupts: the second signal says what a third would lose, the third does it, and
+// TestCloudInsistedInterrupts: the second signal says what a third would lose, the third does it, and
 // there is a way out of that as well.
-func TestInsistedInterrupts(t *testing.T) {
+func TestCloudInsistedInterrupts(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
 	g := c.begin([]string{"STUB_DELAY=5s"}, "up", "-s", "chain", "--yes")

@@ -58,6 +58,12 @@ type progress struct {
 	screen screen
 }
 
+// lockWait is the event of terraform when the lock of a state is not there at once.
+const (
+	lockWait     = "state_lock_acquire"
+	lockWaitText = "waiting for the lock of its state"
+)
+
 // stackLine is where one stack is.
 type stackLine struct {
 	phase       stack.Phase
@@ -136,6 +142,9 @@ func (p *progress) track(s stack.Step) {
 	}
 	if s.Phase != stack.Applying {
 		clear(l.inFlight)
+	}
+	if e := s.Event; e != nil && e.Type == lockWait {
+		l.message = lockWaitText
 	}
 	if e := s.Event; e != nil && e.Address != "" {
 		switch e.Type {
@@ -247,6 +256,8 @@ func (p *progress) eventText(s stack.Step) string {
 	case strings.HasPrefix(e.Address, "data."):
 	case e.Type == "apply_complete" || e.Type == "apply_errored":
 		return withoutID(e.Message)
+	case e.Type == lockWait:
+		return lockWaitText
 	case e.Type == "apply_progress":
 		if l := p.lines[s.Stack]; l != nil && s.Time.Sub(l.stillAt) >= stillEvery {
 			l.stillAt = s.Time

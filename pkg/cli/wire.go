@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/latamctl/latamctl/pkg/bucket"
 	"github.com/latamctl/latamctl/pkg/deploy"
@@ -35,9 +36,10 @@ func (a *app) openDriver(ctx context.Context, o driveOptions) (driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program, which starts terraform: %w", err)
 	}
+	// Zero stands for the runner's own default, and here for no wait at all.
 	runner, err := terraform.New(a.proc, terraform.Options{
 		Bin: program.Path, Version: program.Version, Digest: program.Digest, Leader: leader,
-		Env: terraform.Env(a.proc, o.terraformEnv...), LockTimeout: o.lockTimeout, CacheDir: a.proc.UserCacheDir(),
+		Env: terraform.Env(a.proc, o.terraformEnv...), LockTimeout: max(o.lockTimeout, time.Nanosecond), CacheDir: a.proc.UserCacheDir(),
 	})
 	if err != nil {
 		return nil, err

@@ -21,13 +21,16 @@ const (
 
 // attributes are the differences of one change. Nothing that is sensitive, or has something
 // sensitive in it, is in them.
-func attributes(c *tfjson.Change) []plan.Attribute {
-	w := differ{}
+func attributes(c *tfjson.Change, hidden secrets) []plan.Attribute {
+	w := differ{secrets: hidden}
 	w.walk("", c.Before, c.After, c.BeforeSensitive, c.AfterSensitive, c.AfterUnknown)
 	return w.found
 }
 
-type differ struct{ found []plan.Attribute }
+type differ struct {
+	found   []plan.Attribute
+	secrets secrets
+}
 
 func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unknown any) {
 	if len(w.found) >= maxAttributes || !anyTrue(unknown) && (reflect.DeepEqual(before, after) || void(before) && void(after)) {
@@ -39,7 +42,7 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 	}
 	if unknown == true {
 		a := plan.Attribute{Path: path, Unknown: true}
-		if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) {
+		if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) || w.secrets.in(before) {
 			a.Sensitive = true
 		} else {
 			a.Before = valueText(before)
@@ -50,7 +53,7 @@ func (w *differ) walk(path string, before, after, hiddenBefore, hiddenAfter, unk
 	if w.within(path, before, after, hiddenBefore, hiddenAfter, unknown) {
 		return
 	}
-	if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) {
+	if anyTrue(hiddenBefore) || anyTrue(hiddenAfter) || w.secrets.in(before) || w.secrets.in(after) {
 		w.found = append(w.found, plan.Attribute{Path: path, Sensitive: true})
 		return
 	}

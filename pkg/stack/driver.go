@@ -125,7 +125,7 @@ func (d *Driver) explain(err error) error {
 	}
 	switch {
 	case f.ErroredState != "":
-		return fmt.Errorf("%w; its state could not be saved and is in %s: run latamctl up --env %s again, which saves it first", err, f.ErroredState, d.opts.Environment)
+		return fmt.Errorf("%w; run latamctl up --env %s again, which saves it first", err, d.opts.Environment)
 	case f.Kind == terraform.Locked:
 		holder := "somebody else"
 		if f.Lock != nil {

@@ -359,20 +359,20 @@ func TestAttributes(t *testing.T) {
 	c := &tfjson.Change{
 		Before: map[string]any{
 			"name": "a", "same": "x", "secret": canary, "deep": map[string]any{"token": canary, "n": json.Number("1")},
-			"list": []any{"a", "b"}, "blocks": []any{map[string]any{"key": canary}}, "id": "1",
+			"list": []any{"a", "b"}, "blocks": []any{map[string]any{"key": canary}}, "id": "1", "copied": "old",
 		},
 		After: map[string]any{
 			"name": "b", "same": "x", "secret": canary + "2", "deep": map[string]any{"token": canary + "2", "n": json.Number("2")},
-			"list": []any{"a", "c"}, "blocks": []any{}, "long": strings.Repeat("é", 500),
+			"list": []any{"a", "c"}, "blocks": []any{}, "long": strings.Repeat("é", 500), "copied": []any{"with " + canary + " in it"},
 		},
 		AfterUnknown:    map[string]any{"id": true},
 		BeforeSensitive: map[string]any{"secret": true, "deep": map[string]any{"token": true}, "blocks": []any{map[string]any{"key": true}}},
 		AfterSensitive:  map[string]any{"secret": true},
 	}
-	got := attributes(c)
+	got := attributes(c, secretsOf(&tfjson.Plan{ResourceChanges: []*tfjson.ResourceChange{{Change: c}}}))
 	long := strings.Repeat("é", maxValue-1) + "…"
 	want := []plan.Attribute{
-		{Path: "blocks", Sensitive: true}, {Path: "deep.n", Before: "1", After: "2"}, {Path: "deep.token", Sensitive: true},
+		{Path: "blocks", Sensitive: true}, {Path: "copied", Sensitive: true}, {Path: "deep.n", Before: "1", After: "2"}, {Path: "deep.token", Sensitive: true},
 		{Path: "id", Before: "1", Unknown: true}, {Path: "list[1]", Before: "b", After: "c"}, {Path: "long", After: long},
 		{Path: "name", Before: "a", After: "b"}, {Path: "secret", Sensitive: true},
 	}

@@ -289,8 +289,9 @@ func (d *Driver) fill(ctx context.Context, one *planned, h how) error {
 	if err != nil {
 		return err
 	}
-	detail(one.section.Changes, shown.ResourceChanges)
-	detail(one.section.Drift, shown.ResourceDrift)
+	hidden := secretsOf(shown)
+	detail(one.section.Changes, shown.ResourceChanges, hidden)
+	detail(one.section.Drift, shown.ResourceDrift, hidden)
 	one.section.Drift = slices.DeleteFunc(one.section.Drift, func(c plan.Change) bool { return saysNothing(c, shown.ResourceDrift) })
 	if !h.drift {
 		one.section.Note = undeletable(shown.ResourceChanges)
@@ -319,7 +320,7 @@ const changedOutside = "changed outside"
 const imported = "imported"
 
 // detail adds what only the plan file knows.
-func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
+func detail(changes []plan.Change, shown []*tfjson.ResourceChange, hidden secrets) {
 	for i := range changes {
 		c := &changes[i]
 		for _, rc := range shown {
@@ -330,7 +331,7 @@ func detail(changes []plan.Change, shown []*tfjson.ResourceChange) {
 				c.Forces = forces(rc.Change)
 			}
 			if c.Action == plan.Replace || c.Action == plan.Update {
-				c.Attributes = attributes(rc.Change)
+				c.Attributes = attributes(rc.Change, hidden)
 			}
 			if rc.Change.Importing != nil && c.Action == plan.Update {
 				c.Reason = imported

@@ -98,6 +98,13 @@ func (s *Server) Inject(f Fault) {
 	s.faults = append(s.faults, &f)
 }
 
+// Heal takes all faults away.
+func (s *Server) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
 // AddBucket makes a bucket with the configuration of the JSON API.
 func (s *Server) AddBucket(name, project string, config map[string]any) {
 	s.mu.Lock()

@@ -42,7 +42,7 @@ func TestOutsideChangesThatAreNone(t *testing.T) {
 	drift := func(before, after map[string]any) bool {
 		shown := []*tfjson.ResourceChange{{Address: "thing.one", Change: &tfjson.Change{Before: before, After: after}}}
 		changes := []plan.Change{{Address: "thing.one", Action: plan.Update, Reason: changedOutside}}
-		detail(changes, shown)
+		detail(changes, shown, nil)
 		return !saysNothing(changes[0], shown)
 	}
 	same := map[string]any{"labels": nil, "routing": []any{}, "note": "", "size": 1.0}

@@ -87,7 +87,7 @@ func isStale(d Diagnostic) bool {
 // The patterns are tried in this order, on the summary and the detail of a diagnostic. The words
 // are those of Google's API errors, of Go's network errors, and of terraform. They are compiled at the
 // first failure, because this program starts once more for every terraform.
-var ( //nolint:gochecknoglobals // Constants, but for when they are compiled.
+var (
 	// A limit per minute passes; a limit of a project's CPUs does not, and has a 403 without these words.
 	transientText = pattern(`(?i)\berror:? (code )?(429|500|502|503|504)\b` +
 		`|\b(429 too many requests|500 internal server error|502 bad gateway|503 service unavailable|504 gateway time-?out)\b` +

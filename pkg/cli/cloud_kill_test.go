@@ -54,6 +54,7 @@ func TestKilledInAnApply(t *testing.T) {
 // TestCloudKilledAtTwelvePoints does it at twelve points, with a provider.
 func TestCloudKilledAtTwelvePoints(t *testing.T) {
 	t.Parallel()
+	mirror(t) // Where it skips, no point would be left.
 	var survived atomic.Int32
 	points := killPoints()
 	t.Run("points", func(t *testing.T) {

@@ -129,7 +129,7 @@ func (d *Driver) readBundle(ctx context.Context, r *run, folder string) (*plan.P
 	stale := &StaleBundle{Folder: folder}
 	differ := func(what string, planned, now any) {
 		if before, ok := planned.(string); ok && planned != now && strings.HasPrefix(before, "sha256:") {
-			stale.Mismatches = append(stale.Mismatches, what+": changed since") // Two digests say no more.
+			stale.Mismatches = append(stale.Mismatches, what+" changed") // Two digests say no more.
 			return
 		}
 		if planned != now {

@@ -143,7 +143,9 @@ func TestHostileRequestsInTheLog(t *testing.T) {
 	statuses := map[int]int{}
 	requests := 0
 	wanted := []int{200, 400, 401, 403, 404, 405, 500, 503}
-	missing := func() bool { return slices.ContainsFunc(wanted, func(status int) bool { return statuses[status] == 0 }) }
+	missing := func() bool {
+		return slices.ContainsFunc(wanted, func(status int) bool { return statuses[status] == 0 })
+	}
 	// The rarest answer comes a few times in 2,000 requests, so chance may want some more.
 	for total := abuseSize(t, "LATAM_ABUSE_LOG_REQUESTS", 2000); requests < total || missing() && requests < 10*total; {
 		r := randomRequest(rng, []string{"v1.AAAA"})

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,7 +17,15 @@ import (
 
 // TestHandledInterrupts sends real signals to this process. It is not parallel, as TestNotifyStop.
 func TestHandledInterrupts(t *testing.T) {
-	p := &Process{PID: os.Getpid(), Exit: func(code int) { t.Errorf("exit with %d", code) }}
+	exited := make(chan int, 1)
+	var handled atomic.Bool
+	handled.Store(true)
+	p := &Process{PID: os.Getpid(), Exit: func(code int) {
+		if handled.Load() {
+			t.Errorf("exit with %d", code)
+		}
+		exited <- code
+	}}
 	ctx, interrupts, stop := p.NotifyInterrupts(t.Context(), 130)
 	defer stop()
 	got := make(chan int, 10)
@@ -54,8 +63,7 @@ func TestHandledInterrupts(t *testing.T) {
 	if n := <-late; n != 3 {
 		t.Errorf("a handler that comes later is told of %d interrupts, want 3", n)
 	}
-	exited := make(chan int, 1)
-	p.Exit = func(code int) { exited <- code }
+	handled.Store(false)
 	if err := syscall.Kill(p.PID, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (t *Terraform) fingerprint(w Workspace) (string, error) {
 	}
 	slices.Sort(files)
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%t\x00%s\x00%s\x00", t.options.Bin, t.options.Version, t.options.Digest, t.options.Locked,
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00%s\x00", t.options.Bin, t.options.Version, t.options.Digest,
 		t.options.Env["TF_CLI_CONFIG_FILE"], t.options.CacheDir)
 	for _, file := range files {
 		b, err := t.proc.ReadFile(file)
@@ -129,9 +129,6 @@ func (t *Terraform) rememberInit(w Workspace) error {
 // runInit runs terraform init once.
 func (t *Terraform) runInit(ctx context.Context, w Workspace, env map[string]string) error {
 	flags := []string{"-json"}
-	if t.options.Locked {
-		flags = append(flags, "-lockfile=readonly")
-	}
 	_, err := t.run(ctx, w, job{command: "init", flags: flags, env: env, call: func(ctx context.Context, tf *tfexec.Terraform) error {
 		return tf.Init(ctx)
 	}})

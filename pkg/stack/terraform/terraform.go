@@ -29,8 +29,6 @@ type Options struct {
 	LockTimeout time.Duration
 	// Parallelism is how many operations one terraform runs at once. Default 10, which is terraform's.
 	Parallelism int
-	// Locked refuses a provider that .terraform.lock.hcl does not name with its checksum, for CI.
-	Locked bool
 	// CacheDir keeps the providers that all stacks share. Empty uses none: each stack gets its own.
 	CacheDir string
 	// Poll is the pause between two looks at the event file. Default 50ms.

@@ -317,9 +317,6 @@ func (a *applying) counter(one *planned) func(terraform.Event) {
 // applyManifests applies the manifests, or deletes them, with what the cluster has now.
 func (a *applying) applyManifests(ctx context.Context, one *planned) error {
 	name := one.node.name
-	if a.d.opts.Manifests == nil {
-		return nil
-	}
 	cluster, err := a.d.cluster(ctx)
 	if err != nil {
 		return err

@@ -161,6 +161,9 @@ func reversed(nodes []*node) []*node {
 	out := make([]*node, 0, len(nodes))
 	for _, n := range slices.Backward(nodes) {
 		r := &node{name: n.name, stack: n.stack}
+		if n.stack == nil {
+			r.off = n.off // Manifests that are off cannot be deleted either: nobody has rendered them.
+		}
 		for _, user := range nodes {
 			if slices.Contains(user.needs, n.name) {
 				r.needs = append(r.needs, user.name)

@@ -287,9 +287,10 @@ func TestManifestsThatAreOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Outcomes) == 0 {
-		t.Error("nothing was destroyed")
+	if s := sectionOf(r.Plan, "kubernetes"); s == nil || s.Note != "off: set image" {
+		t.Errorf("kubernetes was planned to go as %+v", s)
 	}
+	wantPhases(t, r, "registry done, kubernetes skipped, apps done, cluster done, network done")
 }
 
 func TestManifests(t *testing.T) {

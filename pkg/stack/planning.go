@@ -368,10 +368,6 @@ func undeletable(shown []*tfjson.ResourceChange) string {
 
 // planManifests compares the manifests with the cluster.
 func (d *Driver) planManifests(ctx context.Context, one *planned, h how, upstream *planning) error {
-	if d.opts.Manifests == nil { // A destroy looks at what is off, too.
-		one.section.Note = "off: " + d.opts.ManifestsOff
-		return nil
-	}
 	d.step(Step{Stack: one.node.name, Phase: Planning})
 	var cluster Cluster
 	var err error

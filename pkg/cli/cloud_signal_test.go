@@ -53,7 +53,8 @@ func (c *cloud) interrupted(s syscall.Signal, at killPoint) {
 	if r.code != 130 && (r.code != 0 || made != chainLinks) {
 		t.Errorf("exit %d with %d made, want 130", r.code, made)
 	}
-	if r.code == 130 && made == chainLinks {
+	// Terraform that is stopped in its last resource still halts before its outputs, so there is something to resume.
+	if r.code == 130 && made == chainLinks && !strings.Contains(r.stderr, "finishing chain") {
 		t.Errorf("all is made, and yet it ends with 130:\n%s", r.stderr)
 	}
 	c.nothingLost("after the signal")

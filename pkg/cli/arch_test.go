@@ -18,6 +18,7 @@ var levels = map[string]int{
 
 	"examples":      0,
 	"stacks":        0,
+	"monitors":      0,
 	"pkg/plan":      0,
 	"pkg/dataset":   0,
 	"pkg/telemetry": 0,
@@ -35,6 +36,7 @@ var levels = map[string]int{
 
 	"pkg/bench":       2,
 	"pkg/deploy":      2,
+	"pkg/monitor":     2,
 	"pkg/stack":       2,
 	"pkg/verify":      2,
 	"services/ingest": 2,
@@ -59,6 +61,8 @@ var owners = []struct{ library, owner, instead string }{
 	{"k8s.io/client-go/dynamic", "pkg/deploy", "pkg/deploy"},
 	{"k8s.io/client-go/rest", "pkg/deploy", "pkg/deploy"},
 	{"sigs.k8s.io/kustomize/api/krusty", "pkg/deploy", "deploy.Render"},
+	{"github.com/DataDog/datadog-api-client-go/v2/api/datadog", "pkg/monitor", "pkg/monitor/datadog"},
+	{"github.com/DataDog/datadog-api-client-go/v2/api/datadogV1", "pkg/monitor", "pkg/monitor/datadog"},
 	{"github.com/spf13/viper", "pkg/config", "pkg/config"},
 	{"github.com/spf13/cobra", "pkg/cli", "a function that pkg/cli calls"},
 	{"github.com/cockroachdb/pebble/v2", "pkg/engine", "pkg/engine"},

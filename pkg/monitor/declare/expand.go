@@ -161,6 +161,14 @@ func (l *loader) expand() {
 	for _, key := range l.sortedDefinitions() {
 		l.instantiate(l.defs[key])
 	}
+	// A team can leave out one of several that a built-in object becomes.
+	l.order = slices.DeleteFunc(l.order, func(in *instance) bool {
+		if in.own || !l.off[in.key] {
+			return false
+		}
+		delete(l.instances, in.key)
+		return true
+	})
 	slices.SortFunc(l.order, func(a, b *instance) int { return compareKeys(a.key, b.key) })
 }
 
@@ -231,6 +239,7 @@ func (l *loader) instantiate(d *definition) {
 		return
 	}
 	if off := tree.get("enabled"); off != nil && off.scalar == false {
+		l.off[d.key] = d.own
 		return
 	}
 	for _, one := range l.keys(d, tree.get("for_each")) {
@@ -243,6 +252,7 @@ func (l *loader) instantiate(d *definition) {
 		}
 		in := &instance{definition: d, key: Key{d.key.Kind, name}, each: one.key, dataset: one.dataset}
 		if !l.fillInstance(in, tree, l.top.inner(one.names)) {
+			l.off[in.key] = l.off[in.key] || in.own
 			continue
 		}
 		l.add(in)

@@ -90,6 +90,7 @@ func (l *loader) query(in *instance, kind string) string {
 		q = &query.Opaque{Text: text}
 	}
 	in.object.Query = q
+	l.measures = append(l.measures, measure{q, v, in})
 	return q.String()
 }
 

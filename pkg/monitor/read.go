@@ -20,8 +20,6 @@ type found struct {
 	// normal is its normal form with references instead of ids, and sum the digest of it.
 	normal map[string]any
 	sum    string
-	// aged tells that it names an object which was replaced, so its ids are not those of now.
-	aged bool
 }
 
 // intact tells whether the object is as it was applied.
@@ -195,7 +193,7 @@ func (inv *inventory) explain(f *found, declared *declare.Object) {
 	}
 	normal, ok := try(f, payload, unknown, gone)
 	if ok {
-		f.normal, f.sum, f.aged = normal, f.hash, true
+		f.normal, f.sum = normal, f.hash
 	}
 }
 

@@ -59,8 +59,6 @@ type Object struct {
 	Pages bool
 	// Notify has the handles of each event that tells someone, such as @pagerduty-latam.
 	Notify map[Event][]string
-	// Roles has the roles of each event, whether they have handles in this environment or not.
-	Roles map[Event][]string
 	// Query is the query of a monitor.
 	Query query.Query
 	// SLI is the indicator of an SLO.

@@ -1,0 +1,3 @@
+package declare
+
+func (l *loader) lint() {}

@@ -17,6 +17,9 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"sigs.k8s.io/yaml"
 
+	"github.com/latamctl/latamctl/examples"
+	"github.com/latamctl/latamctl/monitors"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/monitor/export"
 	"github.com/latamctl/latamctl/pkg/monitor/query"
@@ -174,6 +177,19 @@ func TestTerraform(t *testing.T) {
 	t.Parallel()
 	set := theSet(t)
 	text := write(t, set, export.Terraform)
+	resources, references := checkTerraform(t, set, text)
+	if references != 7 {
+		t.Errorf("%d references, want 7", references)
+	}
+	message, diagnostics := resources["datadog_monitor.ingest-errors"].Body.Attributes["message"].Expr.Value(nil)
+	if diagnostics.HasErrors() || message.AsString() != set.Lookup(key(declare.Monitor, "ingest-errors")).Payload["message"] {
+		t.Errorf("the message became %#v, %v", message, diagnostics)
+	}
+}
+
+// checkTerraform returns the resources and the number of references between them.
+func checkTerraform(t *testing.T, set *declare.Set, text []byte) (map[string]*hclsyntax.Block, int) {
+	t.Helper()
 	file, diagnostics := hclparse.NewParser().ParseHCL(text, "set.tf")
 	if diagnostics.HasErrors() {
 		t.Fatal(diagnostics)
@@ -202,28 +218,58 @@ func TestTerraform(t *testing.T) {
 			return nil
 		})
 	}
-	if seen != 7 {
-		t.Errorf("%d references, want 7", seen)
-	}
-	message, diagnostics := resources["datadog_monitor.ingest-errors"].Body.Attributes["message"].Expr.Value(nil)
-	if diagnostics.HasErrors() || message.AsString() != set.Lookup(key(declare.Monitor, "ingest-errors")).Payload["message"] {
-		t.Errorf("the message became %#v, %v", message, diagnostics)
-	}
 	terraform, err := exec.LookPath("terraform")
 	if err != nil {
-		t.Skip("terraform is not here to check the format")
+		t.Log("terraform is not here to check the format")
+		return resources, seen
 	}
 	command := exec.CommandContext(t.Context(), terraform, "fmt", "-check", "-diff", "-")
 	command.Stdin = bytes.NewReader(text)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("terraform fmt: %v\n%s", err, output)
 	}
+	return resources, seen
+}
+
+// TestBuiltIn writes all that latamctl brings along, in all formats.
+func TestBuiltIn(t *testing.T) {
+	t.Parallel()
+	d, err := dataset.Load("latam.yaml", examples.Declaration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := declare.Load(declare.Options{
+		BuiltIn: monitors.FS(), Declaration: d, Environment: "prod",
+		Values: declare.Environment{Project: "my-project", Region: "us-central1", Cluster: "latam", Namespace: "latam", Instance: "latam-bigtable",
+			Gateway: "latam-api.apigateway.my-project.cloud.goog", NodeMin: 3, Runbooks: "https://example.com/runbooks"},
+		Notify: map[string][]string{"page": {"@pagerduty-latam"}, "ticket": {"@jira-latam"}, "chat": {"@slack-latam-alerts"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct{ Objects []struct{ Payload object } }
+	if err := json.Unmarshal(write(t, set, export.JSON), &document); err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range set.Objects {
+		if diff := cmp.Diff(o.Payload, document.Objects[i].Payload); diff != "" {
+			t.Errorf("%s:\n%s", o.Key, diff)
+		}
+	}
+	checkTerraform(t, set, write(t, set, export.Terraform))
+	checkOpenSLO(t, string(write(t, set, export.OpenSLO)))
 }
 
 // TestOpenSLO reads the documents back: names are unique, and references meet.
 func TestOpenSLO(t *testing.T) {
 	t.Parallel()
-	text := string(write(t, theSet(t), export.OpenSLO))
+	if slos := checkOpenSLO(t, string(write(t, theSet(t), export.OpenSLO))); slos != 3 {
+		t.Errorf("%d SLOs, want one for each of 3 timeframes", slos)
+	}
+}
+
+func checkOpenSLO(t *testing.T, text string) int {
+	t.Helper()
 	names := map[string]bool{}
 	var slos []object
 	for _, part := range strings.Split(text, "\n---\n")[1:] {
@@ -259,9 +305,7 @@ func TestOpenSLO(t *testing.T) {
 			}
 		}
 	}
-	if len(slos) != 3 {
-		t.Errorf("%d SLOs, want one for each of 3 timeframes", len(slos))
-	}
+	return len(slos)
 }
 
 func TestRefusals(t *testing.T) {

@@ -34,6 +34,7 @@ var (
 type transport struct {
 	base         http.RoundTripper
 	authorize    func(http.Header)
+	scrub        func(error) error
 	limits       *limiter
 	log          *slog.Logger
 	attemptTime  time.Duration
@@ -90,7 +91,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 			break
 		}
 		t.log.DebugContext(ctx, "datadog call is repeated", "method", c.method, "path", c.path, "status", a.status(),
-			"error", a.err, "attempt", c.attempts, "wait", wait)
+			"error", t.scrub(a.err), "attempt", c.attempts, "wait", wait)
 		if wait > 0 && pause(ctx, wait, nil) != nil {
 			break
 		}

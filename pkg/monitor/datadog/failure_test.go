@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -266,8 +267,8 @@ func TestNoKeyIsShown(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				for _, bearer := range []bool{false, true} {
-					var log bytes.Buffer
-					c, w := connect(t, script(failure), logTo(&log), func(o *datadog.Options) {
+					var logged bytes.Buffer
+					c, w := connect(t, script(failure), logTo(&logged), func(o *datadog.Options) {
 						o.CallBudget = 5 * time.Second
 						if bearer {
 							o.APIKey, o.AppKey, o.BearerToken = telemetry.Secret{}, telemetry.Secret{}, telemetry.NewSecret(token)
@@ -275,7 +276,7 @@ func TestNoKeyIsShown(t *testing.T) {
 					})
 					for op, call := range operations() {
 						err := call(t.Context(), c)
-						out := fmt.Sprintf("%v %+v %#v %s", err, err, err, log.String())
+						out := fmt.Sprintf("%v %+v %#v %s", err, err, err, logged.String())
 						for _, key := range secrets {
 							if strings.Contains(out, key) {
 								i := strings.Index(out, key)
@@ -376,7 +377,7 @@ func TestProxyPrefix(t *testing.T) {
 func TestRealNetwork(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the keys were sent") }))
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	s.StartTLS()
 	defer s.Close()

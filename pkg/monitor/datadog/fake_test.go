@@ -248,3 +248,5 @@ func short(t *testing.T, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+func jsonBody(r *http.Request, into any) error { return json.NewDecoder(r.Body).Decode(into) }

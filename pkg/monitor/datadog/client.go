@@ -221,8 +221,7 @@ func (c *Client) do(ctx context.Context, send func(context.Context) (*http.Respo
 	if response == nil {
 		return nil, c.noAnswer(ctx, k, err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := io.ReadAll(response.Body) // It is in memory already.
 	if err != nil {
 		return nil, c.noAnswer(ctx, k, err)
 	}

@@ -108,10 +108,10 @@ func (c *Client) remarks(k *call, kind error) []string {
 	if k.attempts > 1 {
 		said = append(said, fmt.Sprintf("gave up after %d attempts", k.attempts))
 	}
-	switch kind {
-	case ErrDenied:
+	if errors.Is(kind, ErrDenied) {
 		said = append(said, c.denied(k))
-	case ErrAmbiguous:
+	}
+	if errors.Is(kind, ErrAmbiguous) {
 		said = append(said, "it is not known whether it was made")
 	}
 	return said

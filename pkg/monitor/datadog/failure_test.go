@@ -126,18 +126,20 @@ func TestNotRepeated(t *testing.T) {
 		kind   error
 		says   string
 	}{
-		"invalid":       {status(400, object{"errors": []string{"The value provided for parameter 'query' is invalid: invalid operator specified: "}}), datadog.ErrInvalid, "invalid operator"},
-		"missing":       {status(404, object{"errors": []string{"Monitor not found"}}), datadog.ErrNotFound, "Monitor not found"},
-		"edge":          {status(403, object{"status": "error", "code": 403, "errors": []string{"Forbidden"}, "statuspage": "http://status.datadoghq.com"}), datadog.ErrDenied, "Forbidden; check that DD_API_KEY and DD_APP_KEY are of us5.datadoghq.com (DD_SITE)"},
-		"unauthorized":  {status(401, object{"errors": []string{"Unauthorized"}}), datadog.ErrDenied, "the right monitors_"},
-		"in use, 401":   {status(401, object{"errors": []string{"monitor [1,x] is referenced in slos: [2]"}}), datadog.ErrReferenced, "slos: [2]"},
-		"in use, 400":   {status(400, object{"errors": []string{"monitor [1,x] is referenced in composite monitors: [2]"}}), datadog.ErrReferenced, "composite"},
-		"map":           {status(409, object{"errors": object{"abc": "slo 'abc' is referenced in a dashboard"}}), datadog.ErrReferenced, "abc: slo 'abc'"},
-		"objects":       {status(400, object{"errors": []any{object{"title": "Generic Error", "detail": "bad tag"}}}), datadog.ErrInvalid, "detail: bad tag"},
-		"page":          {text(403, "text/html", "<html><head><title>Blocked by\nExample</title></head>"), datadog.ErrDenied, "a page for people, not an answer of Datadog's API: Blocked by Example"},
-		"plain":         {text(400, "text/plain", "no \x1b[31mway"), datadog.ErrInvalid, "no [31mway"},
-		"nothing":       {text(400, "", ""), datadog.ErrInvalid, "HTTP 400"},
-		"redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example.com/x", 307) }, datadog.ErrUnavailable, "it sends elsewhere: https://evil.example.com/x"},
+		"invalid":      {status(400, object{"errors": []string{"The value provided for parameter 'query' is invalid: invalid operator specified: "}}), datadog.ErrInvalid, "invalid operator"},
+		"missing":      {status(404, object{"errors": []string{"Monitor not found"}}), datadog.ErrNotFound, "Monitor not found"},
+		"edge":         {status(403, object{"status": "error", "code": 403, "errors": []string{"Forbidden"}, "statuspage": "http://status.datadoghq.com"}), datadog.ErrDenied, "Forbidden; check that DD_API_KEY and DD_APP_KEY are of us5.datadoghq.com (DD_SITE)"},
+		"unauthorized": {status(401, object{"errors": []string{"Unauthorized"}}), datadog.ErrDenied, "the right monitors_"},
+		"in use, 401":  {status(401, object{"errors": []string{"monitor [1,x] is referenced in slos: [2]"}}), datadog.ErrReferenced, "slos: [2]"},
+		"in use, 400":  {status(400, object{"errors": []string{"monitor [1,x] is referenced in composite monitors: [2]"}}), datadog.ErrReferenced, "composite"},
+		"map":          {status(409, object{"errors": object{"abc": "slo 'abc' is referenced in a dashboard"}}), datadog.ErrReferenced, "abc: slo 'abc'"},
+		"objects":      {status(400, object{"errors": []any{object{"title": "Generic Error", "detail": "bad tag"}}}), datadog.ErrInvalid, "detail: bad tag"},
+		"page":         {text(403, "text/html", "<html><head><title>Blocked by\nExample</title></head>"), datadog.ErrDenied, "a page for people, not an answer of Datadog's API: Blocked by Example"},
+		"plain":        {text(400, "text/plain", "no \x1b[31mway"), datadog.ErrInvalid, "no [31mway"},
+		"nothing":      {text(400, "", ""), datadog.ErrInvalid, "HTTP 400"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example.com/x", http.StatusTemporaryRedirect)
+		}, datadog.ErrUnavailable, "it sends elsewhere: https://evil.example.com/x"},
 		"proxy login":   {text(407, "text/plain", "login"), datadog.ErrUnavailable, "login"},
 		"not supported": {status(501, object{"errors": []string{"no"}}), datadog.ErrInvalid, "no"},
 	} {

@@ -21,7 +21,7 @@ type File struct {
 // Entry is one key with its value and the place to name in an error.
 type Entry struct {
 	Key   string
-	Value any
+	Value any    // a scalar, a list, or a map for Pairs
 	Place string // file:line:column
 }
 
@@ -89,8 +89,11 @@ func Resolve(flags *pflag.FlagSet, getenv func(string) (string, bool), file File
 	for _, e := range file.Entries {
 		entries[strings.ToLower(e.Key)] = e
 		values[e.Key] = e.Value
-		if list, ok := e.Value.([]any); ok {
-			values[e.Key] = slices.Clone(list) // viper writes to the lists that it is given.
+		switch value := e.Value.(type) {
+		case []any:
+			values[e.Key] = slices.Clone(value) // viper writes to the lists that it is given.
+		case map[string]any:
+			values[e.Key] = "" // viper would change the case of its keys, so that it is taken from the entry.
 		}
 	}
 	if err := v.MergeConfigMap(values); err != nil {
@@ -115,12 +118,24 @@ func Resolve(flags *pflag.FlagSet, getenv func(string) (string, bool), file File
 // set replaces the value of a flag. Setting a list that was set before would add to it, and settings
 // can be resolved more than once.
 func set(value pflag.Value, text string) error {
-	if list, ok := value.(pflag.SliceValue); ok {
-		if err := list.Replace(nil); err != nil {
+	switch value := value.(type) {
+	case pflag.SliceValue:
+		if err := value.Replace(nil); err != nil {
 			return err
 		}
+	case *Pairs:
+		value.clear()
 	}
 	return value.Set(text)
+}
+
+// setMap gives a flag the map that a file has for it.
+func setMap(value pflag.Value, entries map[string]any) error {
+	pairs, ok := value.(*Pairs)
+	if !ok {
+		return fmt.Errorf("it is a single value of type %s, got a map", value.Type())
+	}
+	return pairs.setMap(entries)
 }
 
 func resolve(v *viper.Viper, f *pflag.Flag, getenv func(string) (string, bool), origin string, entries map[string]Entry) (Setting, error) {
@@ -136,7 +151,13 @@ func resolve(v *viper.Viper, f *pflag.Flag, getenv func(string) (string, bool), 
 	case v.InConfig(key):
 		s.Origin, place = origin, entries[key].Place
 	}
-	if place != "" {
+	fromFile, isMap := entries[key].Value.(map[string]any)
+	switch {
+	case isMap && place != "" && place == entries[key].Place:
+		if err := setMap(f.Value, fromFile); err != nil {
+			return s, &ValueError{Place: place, Key: key, Err: err}
+		}
+	case place != "":
 		text := strings.Join(v.GetStringSlice(key), ",")
 		if _, list := v.Get(key).([]any); !list {
 			text = v.GetString(key)

@@ -63,7 +63,7 @@ var (
 	HTTPServerDuration = Metric{
 		Name: "http.server.request.duration", Kind: KindHistogram, Unit: "s",
 		Description: "Time from the first byte of a request to the end of its response.",
-		Attributes:  []string{"http.route", "http.request.method", "http.response.status_code", "error.type"},
+		Attributes:  []string{"http.route", "http.request.method", "http.response.status_code", "error.type", "dataset", "latam.answer"},
 		Bounds:      []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10},
 	}
 	MessageProcessDuration = Metric{
@@ -96,7 +96,7 @@ var (
 	}
 	Errors = Metric{
 		Name: "latam.errors", Kind: KindCounter, Unit: "{error}",
-		Description: "Errors of the platform itself, not of its input.",
+		Description: "Errors of the platform itself, not of its input: of ingest by its stage, and the answers 5xx of serve as stage http.",
 		Attributes:  []string{"stage"},
 	}
 	BatchDuration = Metric{

@@ -29,8 +29,11 @@ type exchange struct {
 	route  string
 	code   Code
 	caller string
-	status int
-	bytes  int64
+	// dataset and answer are what SetDataset and SetAnswer said.
+	dataset string
+	answer  Answer
+	status  int
+	bytes   int64
 }
 
 type exchangeKey struct{}
@@ -52,6 +55,34 @@ func RequestID(ctx context.Context) string {
 func SetCaller(ctx context.Context, caller string) {
 	if x := exchangeOf(ctx); x != nil {
 		x.caller = Quote(caller)
+	}
+}
+
+// Answer is how an answer comes about. A promise about response times can only be kept for direct ones.
+type Answer string
+
+// The kinds of answers.
+const (
+	// Direct answers are computed here, and sent as a whole.
+	Direct Answer = "direct"
+	// Stream answers take as long as their reader wants them to: live rows and exports.
+	Stream Answer = "stream"
+	// FromWarehouse answers wait for BigQuery.
+	FromWarehouse Answer = "warehouse"
+)
+
+// SetDataset names the dataset of the request in the duration metric, and counts its answer as a
+// direct one until SetAnswer says otherwise. Callers name declared datasets only: each name is a series.
+func SetDataset(ctx context.Context, name string) {
+	if x := exchangeOf(ctx); x != nil {
+		x.dataset, x.answer = name, Direct
+	}
+}
+
+// SetAnswer says how the answer of the request comes about in the duration metric.
+func SetAnswer(ctx context.Context, answer Answer) {
+	if x := exchangeOf(ctx); x != nil {
+		x.answer = answer
 	}
 }
 
@@ -79,14 +110,18 @@ type hardened struct {
 	opts     Options
 	deps     Deps
 	duration metric.Float64Histogram
+	errors   metric.Int64Counter
 	sets     sync.Map // setKey → metric.MeasurementOption
 }
 
-// setKey is bounded: routes are patterns, methods are the known ones, codes are from the table.
+// setKey is bounded: routes are patterns, methods are the known ones, codes are from the table,
+// datasets are the declared ones.
 type setKey struct {
 	route, method string
 	status        int
 	failure       string
+	dataset       string
+	answer        Answer
 }
 
 // Harden wraps deps.Handler with request ids, access log at debug, trace context and server span,
@@ -94,10 +129,11 @@ type setKey struct {
 func Harden(opts Options, deps Deps) (http.Handler, error) {
 	opts, deps = opts.Defaults(), deps.defaults()
 	duration, err := telemetry.HTTPServerDuration.Histogram(deps.Meter)
-	if err != nil {
+	failed, errCounter := telemetry.Errors.Counter(deps.Meter)
+	if err := errors.Join(err, errCounter); err != nil {
 		return nil, fmt.Errorf("create web metrics: %w", err)
 	}
-	return &hardened{opts: opts, deps: deps, duration: duration}, nil
+	return &hardened{opts: opts, deps: deps, duration: duration, errors: failed}, nil
 }
 
 func (h *hardened) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -200,7 +236,10 @@ func (h *hardened) observe(r *http.Request, x *exchange, span trace.Span, method
 		}
 	}
 	elapsed := h.deps.Now().Sub(start)
-	h.duration.Record(r.Context(), elapsed.Seconds(), h.attributes(setKey{x.route, method, status, failure}))
+	h.duration.Record(r.Context(), elapsed.Seconds(), h.attributes(setKey{x.route, method, status, failure, x.dataset, x.answer}))
+	if failure != "" {
+		h.errors.Add(r.Context(), 1, metric.WithAttributes(attribute.String("stage", "http")))
+	}
 	if span.IsRecording() {
 		if x.route != "" {
 			span.SetName(method + " " + x.route)
@@ -249,6 +288,9 @@ func (h *hardened) attributes(k setKey) metric.MeasurementOption {
 	}
 	if k.failure != "" {
 		attrs = append(attrs, attribute.String("error.type", k.failure))
+	}
+	if k.dataset != "" {
+		attrs = append(attrs, attribute.String("dataset", k.dataset), attribute.String("latam.answer", string(k.answer)))
 	}
 	option, _ := h.sets.LoadOrStore(k, metric.WithAttributeSet(attribute.NewSet(attrs...)))
 	return option.(metric.MeasurementOption)

@@ -20,7 +20,7 @@ import (
 type Deps struct {
 	Handler http.Handler
 	Log     *slog.Logger
-	// Meter records http.server.request.duration; nil records nothing.
+	// Meter records http.server.request.duration and latam.errors; nil records nothing.
 	Meter metric.Meter
 	// Tracer makes one server span per request; nil makes none, yet the caller's trace context still travels.
 	Tracer trace.Tracer

@@ -273,6 +273,12 @@ func TestMetricsAndSpan(t *testing.T) {
 	rt := &Router{}
 	rt.HandleFunc("GET", "/v1/{thing}", func(w http.ResponseWriter, r *http.Request) {
 		clock = clock.Add(250 * time.Millisecond)
+		if r.PathValue("thing") != "a" {
+			SetDataset(r.Context(), "flights")
+		}
+		if r.PathValue("thing") == "live" {
+			SetAnswer(r.Context(), Stream)
+		}
 		if r.PathValue("thing") == "bad" {
 			WriteProblem(w, r, NewProblem(Unavailable, "", ""))
 		}
@@ -286,6 +292,7 @@ func TestMetricsAndSpan(t *testing.T) {
 	parent := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	do(h, "GET", "/v1/a", nil, "traceparent", parent)
 	do(h, "GET", "/v1/b", nil)
+	do(h, "GET", "/v1/live", nil)
 	p := problemOf(t, do(h, "GET", "/v1/bad", nil, "traceparent", parent))
 	if p.TraceID != "4bf92f3577b34da6a3ce929d0e0e4736" {
 		t.Errorf("trace id %q", p.TraceID)
@@ -307,21 +314,28 @@ func TestMetricsAndSpan(t *testing.T) {
 		sum += dp.Sum
 	}
 	want := map[string]uint64{
-		"http.request.method=GET,http.response.status_code=200,http.route=/v1/{thing}":                        2,
-		"error.type=UNAVAILABLE,http.request.method=GET,http.response.status_code=503,http.route=/v1/{thing}": 1,
-		"http.request.method=_OTHER,http.response.status_code=404":                                            1,
+		"http.request.method=GET,http.response.status_code=200,http.route=/v1/{thing}":                                                            1,
+		"dataset=flights,http.request.method=GET,http.response.status_code=200,http.route=/v1/{thing},latam.answer=direct":                        1,
+		"dataset=flights,http.request.method=GET,http.response.status_code=200,http.route=/v1/{thing},latam.answer=stream":                        1,
+		"dataset=flights,error.type=UNAVAILABLE,http.request.method=GET,http.response.status_code=503,http.route=/v1/{thing},latam.answer=direct": 1,
+		"http.request.method=_OTHER,http.response.status_code=404":                                                                                1,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if sum != 0.75 {
+	if sum != 1 {
 		t.Errorf("sum of durations is %v s", sum)
+	}
+	failed := rm.ScopeMetrics[0].Metrics[1]
+	points := failed.Data.(metricdata.Sum[int64]).DataPoints
+	if failed.Name != "latam.errors" || len(points) != 1 || points[0].Value != 1 || points[0].Attributes.Encoded(attribute.DefaultEncoder()) != "stage=http" {
+		t.Errorf("%s %+v, want the one answer of 5xx as an error of stage http", failed.Name, points)
 	}
 	names := []string{}
 	for _, s := range spans.GetSpans() {
 		names = append(names, s.Name)
 	}
-	if d := cmp.Diff([]string{"GET /v1/{thing}", "GET /v1/{thing}", "GET /v1/{thing}", "_OTHER"}, names); d != "" {
+	if d := cmp.Diff([]string{"GET /v1/{thing}", "GET /v1/{thing}", "GET /v1/{thing}", "GET /v1/{thing}", "_OTHER"}, names); d != "" {
 		t.Error(d)
 	}
 	if first := spans.GetSpans()[0]; first.SpanContext.TraceID().String() != p.TraceID || !first.Parent.IsRemote() {

@@ -23,6 +23,7 @@ func (s *Service) aggregate(ep *endpoint, w http.ResponseWriter, r *http.Request
 	compute := s.aggregateOnRows
 	if s.aggregatesInWarehouse(ep) {
 		compute = s.aggregateInWarehouse
+		web.SetAnswer(r.Context(), web.FromWarehouse)
 	}
 	buf := s.bodies.get()
 	defer s.bodies.put(buf)

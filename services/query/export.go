@@ -32,6 +32,7 @@ func (s *Service) export(l listing, w http.ResponseWriter, r *http.Request) *web
 		exportHeaders(w.Header(), l.format, web.Coding(r.Header)) // Rows that nobody gets are not read.
 		return nil
 	}
+	web.SetAnswer(r.Context(), web.Stream)
 	if p := l.ep.exports.enter(r.Context()); p != nil {
 		return p
 	}

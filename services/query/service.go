@@ -150,6 +150,7 @@ func (s *Service) with(handle handler) http.HandlerFunc {
 			web.WriteProblem(w, r, s.noDataset(name))
 			return
 		}
+		web.SetDataset(r.Context(), ep.ds.Name)
 		if p := handle(ep, w, r); p != nil {
 			web.WriteProblem(w, r, p)
 		}

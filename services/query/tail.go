@@ -129,6 +129,7 @@ func (s *Service) tail(ep *endpoint, w http.ResponseWriter, r *http.Request) *we
 		return p
 	}
 	defer ep.tails.Add(-1)
+	web.SetAnswer(r.Context(), web.Stream)
 	t := newTailStream(s, ep, q, from)
 	return t.run(w, r)
 }

@@ -90,7 +90,8 @@ type loader struct {
 	order                                             []*instance
 	objects                                           map[Key]*Object
 	from                                              map[*Object]*instance
-	monitorKeys                                       *shape
+	off                                               map[Key]bool // not enabled here; true when a team's own file says so
+	measures                                          []measure
 	silent                                            map[string]map[string]bool // role without handles → monitors
 }
 
@@ -116,7 +117,7 @@ func newLoader(o Options) *loader {
 		set:     &Set{Stack: stack, Environment: o.Environment},
 		values:  map[string]*named{}, roles: map[string]*named{}, metrics: map[string]*named{},
 		profiles: map[string]*named{}, templates: map[string]*named{}, uses: map[string]*named{},
-		defs: map[Key]*definition{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
+		defs: map[Key]*definition{}, off: map[Key]bool{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
 		from: map[*Object]*instance{}, silent: map[string]map[string]bool{},
 	}
 	environment := map[string]any{"name": name, "env": o.Environment, "stack": stack, "node_min": o.Values.NodeMin}
@@ -131,6 +132,10 @@ func newLoader(o Options) *loader {
 	}
 	l.top = &scope{names: environment, limits: &limits{}}
 	return l
+}
+
+func (l *loader) hint(name, what string, names func() []string) string {
+	return l.top.limits.hint(name, what, names)
 }
 
 func (e Environment) runbooks() string {

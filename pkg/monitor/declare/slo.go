@@ -2,7 +2,7 @@ package declare
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/latamctl/latamctl/pkg/monitor/query"
 )
@@ -107,6 +107,7 @@ func (l *loader) countSLI(in *instance, goodAt *value, good string, badAt *value
 	if !ok || !okay {
 		return nil, nil, ""
 	}
+	l.measures = append(l.measures, measure{g, goodAt, in}, measure{b, badAt, in})
 	goodFormula, goodQueries := formula(g, "good")
 	badFormula, badQueries := formula(b, "bad")
 	return &SLI{Good: g, Bad: b}, map[string]any{"count": map[string]any{
@@ -126,6 +127,7 @@ func (l *loader) sliceSLI(in *instance, v *value) (*SLI, map[string]any, string)
 	if !ok {
 		return nil, nil, ""
 	}
+	l.measures = append(l.measures, measure{slice, v.get("query"), in})
 	bound, _ := v.get("bound").number()
 	text, queries := formula(slice, "query")
 	return &SLI{Slice: slice, SliceOp: v.get("op").text(), SliceBound: bound, SliceSeconds: int(seconds)},
@@ -275,8 +277,7 @@ func (l *loader) alert(in *instance, t tier) {
 // formula writes an expression in the form that SLOs and widgets have: a formula over named queries. A
 // single series is called name, several have numbers behind it.
 func formula(e query.Expr, name string) (string, []map[string]any) {
-	var series []*query.Series
-	walk(e, func(s *query.Series) { series = append(series, s) })
+	series := query.SeriesOf(e)
 	var queries []map[string]any
 	names := map[*query.Series]string{}
 	for i, s := range series {
@@ -289,23 +290,6 @@ func formula(e query.Expr, name string) (string, []map[string]any) {
 	return formulaText(e, names), queries
 }
 
-// walk calls each for the series of an expression, from left to right.
-func walk(e query.Expr, each func(*query.Series)) {
-	switch e := e.(type) {
-	case *query.Series:
-		each(e)
-	case *query.Call:
-		for _, arg := range e.Args {
-			walk(arg, each)
-		}
-	case *query.Binary:
-		walk(e.Left, each)
-		walk(e.Right, each)
-	case *query.Negate:
-		walk(e.Of, each)
-	}
-}
-
 func formulaText(e query.Expr, names map[*query.Series]string) string {
 	switch e := e.(type) {
 	case *query.Series:
@@ -315,7 +299,7 @@ func formulaText(e query.Expr, names map[*query.Series]string) string {
 		for _, arg := range e.Args {
 			args = append(args, formulaText(arg, names))
 		}
-		return e.Name + "(" + joined(append(args, e.Words...)) + ")"
+		return e.Name + "(" + strings.Join(append(args, e.Words...), ", ") + ")"
 	case *query.Binary:
 		return side(e.Left, e.Op, false, names) + " " + string(e.Op) + " " + side(e.Right, e.Op, true, names)
 	case *query.Negate:
@@ -335,21 +319,10 @@ func side(e query.Expr, op byte, right bool, names map[*query.Series]string) str
 	return text
 }
 
-func joined(texts []string) string {
-	out := ""
-	for i, t := range texts {
-		if i > 0 {
-			out += ", "
-		}
-		out += t
-	}
-	return out
-}
-
 func anyMaps(maps []map[string]any) []any {
 	out := make([]any, len(maps))
 	for i, m := range maps {
 		out[i] = m
 	}
-	return slices.Clip(out)
+	return out
 }

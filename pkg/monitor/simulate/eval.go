@@ -230,13 +230,13 @@ func (d *data) read(e *query.Series, s span) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
+	if r.step > s.to-s.from {
+		return frame{}, notEvaluable(e, "a rollup that is longer than the window")
+	}
 	first := ceilTo(s.from+1, r.step)
 	out := frame{step: r.step, by: e.By, fill: math.NaN()}
 	for at := first; at <= s.to; at += r.step {
 		out.n++
-	}
-	if out.n == 0 {
-		return frame{}, notEvaluable(e, "a rollup that is longer than the window")
 	}
 	if r.asCount || r.asRate || r.fill == "zero" {
 		out.fill = 0

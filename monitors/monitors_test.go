@@ -14,6 +14,7 @@ import (
 	"github.com/latamctl/latamctl/monitors"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
+	"github.com/latamctl/latamctl/pkg/monitor/simulate"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
@@ -275,4 +276,37 @@ func edited(t *testing.T, before, after string) (files fstest.MapFS, changed boo
 		files[name] = &fstest.MapFile{Data: []byte(text)}
 	}
 	return files, changed
+}
+
+// TestEveryMonitorFires runs the tests of the catalogue, and finds for each monitor and SLO one in which
+// it alerts and one in which it does not.
+func TestEveryMonitorFires(t *testing.T) {
+	t.Parallel()
+	set := load(t)
+	tests, err := simulate.Load(options(t), set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := simulate.Run(set, tests)
+	for i := range results {
+		if r := &results[i]; !r.Passed {
+			t.Errorf("%s:%d: %s: %s", r.Test.File, r.Test.At.Line, r.Test.Name, r.Reason)
+		}
+	}
+	burns := map[declare.Key]bool{}
+	for i := range tests {
+		for _, e := range tests[i].Expect {
+			if e.Alerts["fast"] == simulate.Alert {
+				burns[tests[i].Target] = true
+			}
+		}
+	}
+	for _, c := range simulate.Coverage(set, tests) {
+		if !c.Fires || !c.Quiet {
+			t.Errorf("%s: a test in which it alerts: %v, one in which it does not: %v", c.Key, c.Fires, c.Quiet)
+		}
+		if c.Key.Kind == declare.SLO && !burns[c.Key] {
+			t.Errorf("%s: no test burns its fast tier", c.Key)
+		}
+	}
 }

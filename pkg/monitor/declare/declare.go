@@ -25,7 +25,7 @@ func Kinds() []Kind { return []Kind{Metric, Monitor, SLO, Dashboard} }
 // Key names an object within its stack.
 type Key struct {
 	Kind Kind
-	Name string // lower case letters, digits, dots and dashes
+	Name string // lower case letters, digits, dots, dashes and underscores
 }
 
 // String is kind.name, as it stands in the tag latamctl_id and in ${ref:kind.name}.
@@ -59,6 +59,8 @@ type Object struct {
 	Pages bool
 	// Notify has the handles of each event that tells someone, such as @pagerduty-latam.
 	Notify map[Event][]string
+	// Roles has the roles of each event as declared, those without a handle in this environment as well.
+	Roles map[Event][]string
 	// Query is the query of a monitor.
 	Query query.Query
 	// SLI is the indicator of an SLO.

@@ -1,0 +1,141 @@
+package simulate
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/latamctl/latamctl/pkg/monitor/declare"
+	"github.com/latamctl/latamctl/pkg/monitor/query"
+)
+
+// The series of an SLO's test that are counts of its events and no metrics.
+const (
+	goodEvents = "good"
+	badEvents  = "bad"
+)
+
+// record is what an SLO counted. Before the first point there were as many events in each interval
+// as in the first one, all good.
+type record struct {
+	before    float64   // events in each interval before the first point
+	bad, all  []float64 // sums of the first i points
+	evaluated int
+}
+
+// add appends an interval.
+func (r *record) add(good, bad float64) {
+	if r.evaluated == 0 {
+		r.before, r.bad, r.all = good+bad, []float64{0}, []float64{0}
+	}
+	r.bad = append(r.bad, r.bad[r.evaluated]+bad)
+	r.all = append(r.all, r.all[r.evaluated]+good+bad)
+	r.evaluated++
+}
+
+// roundTo hides the error of binary fractions: 36 % of 5 % is a burn rate of 7.2, not a little less.
+const roundTo = 1e9
+
+// burn is how many times the budget was spent in the last points up to t. It is NaN without events.
+func (r *record) burn(t, points int, budget float64) float64 {
+	to := min(t+1, r.evaluated)
+	from := t + 1 - points
+	old := float64(max(0, -from))
+	from = min(max(from, 0), r.evaluated)
+	all := r.all[to] - r.all[from] + old*r.before
+	bad := r.bad[to] - r.bad[from]
+	if all <= 0 {
+		return math.NaN()
+	}
+	return math.Round(bad/all/budget*roundTo) / roundTo
+}
+
+// record counts the events of an SLO for all points of the test.
+func (w *world) record(o *declare.Object) (*record, error) {
+	count := w.metricEvents
+	if w.hasEvents() {
+		count = w.givenEvents
+	} else if o.SLI.Slice != nil {
+		if want := time.Duration(o.SLI.SliceSeconds) * time.Second; w.data.interval != want {
+			return nil, fmt.Errorf("%w: slices of %v with points of %v: set interval to %v", errNotEvaluable, want, w.data.interval, want)
+		}
+		count = w.slice
+	}
+	rec := &record{}
+	for i := range w.last + 1 {
+		good, bad, err := count(o.SLI, i)
+		if err != nil {
+			return nil, err
+		}
+		rec.add(good, bad)
+	}
+	return rec, nil
+}
+
+// hasEvents reports whether the test gives the events themselves.
+func (w *world) hasEvents() bool {
+	for i := range w.data.series {
+		if m := w.data.series[i].metric; m == goodEvents || m == badEvents {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) givenEvents(_ *declare.SLI, i int) (good, bad float64, err error) {
+	for j := range w.data.series {
+		s := &w.data.series[j]
+		if s.distribution() {
+			return 0, 0, errors.New("good and bad are numbers of events")
+		}
+		if v := s.at(i); !math.IsNaN(v) {
+			switch s.metric {
+			case goodEvents:
+				good += v
+			case badEvents:
+				bad += v
+			}
+		}
+	}
+	return good, bad, nil
+}
+
+func (w *world) metricEvents(sli *declare.SLI, i int) (good, bad float64, err error) {
+	if sli.Good == nil || sli.Bad == nil {
+		return 0, 0, fmt.Errorf("%w: an SLO without counts of good and bad events", errNotEvaluable)
+	}
+	for _, side := range []struct {
+		of   query.Expr
+		into *float64
+	}{{sli.Good, &good}, {sli.Bad, &bad}} {
+		f, err := w.data.window(side.of, "sum", span{i - 1, i})
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, l := range f.lines {
+			*side.into += sum(present(l.v))
+		}
+	}
+	return good, bad, nil
+}
+
+// slice is one good slice when the condition holds for every group. Without data it holds.
+func (w *world) slice(sli *declare.SLI, i int) (good, bad float64, err error) {
+	holds, ok := comparison(sli.SliceOp)
+	if !ok {
+		return 0, 0, notEvaluable(sli.Slice, "the comparison %s", sli.SliceOp)
+	}
+	f, err := w.data.window(sli.Slice, "sum", span{i - 1, i})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, l := range f.lines {
+		for _, v := range present(l.v) {
+			if !holds(v, sli.SliceBound) {
+				return 0, 1, nil
+			}
+		}
+	}
+	return 1, 0, nil
+}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -14,6 +15,9 @@ import (
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
+
+// errInvalidMonitors stands for what a plan shows by itself.
+var errInvalidMonitors = errors.New("what is declared is not valid")
 
 const defaultRunbooks = "https://github.com/latamctl/latamctl/blob/main/docs/runbooks"
 
@@ -42,9 +46,8 @@ plan --offline, test, export and schema need none.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		monitorsPlanCmd(a), monitorsSyncCmd(a), monitorsDiffCmd(a), monitorsStatusCmd(a),
-		monitorsImportCmd(a), monitorsDeleteCmd(a),
-		monitorsTestCmd(a), monitorsExportCmd(a), monitorsSchemaCmd(a),
+		monitorsPlanCmd(a), monitorsSyncCmd(a), monitorsStatusCmd(a),
+		monitorsDeleteCmd(a),
 	)
 	return cmd
 }
@@ -60,7 +63,7 @@ func addMonitorFlags(cmd *cobra.Command, o *monitorOptions) {
 }
 
 // stackName is the namespace of ownership at Datadog.
-func (a *app) stackName() string { return a.decl.Name + "-" + a.global.env }
+func (a *app) stackName() string { return strings.ToLower(a.decl.Name + "-" + a.global.env) }
 
 // loadMonitors reads what is declared for the environment, and says what is probably not meant.
 func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {

@@ -58,6 +58,7 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/hashicorp/terraform-json", "pkg/stack", "pkg/stack"},
 	{"github.com/hashicorp/hc-install/releases", "pkg/stack", "terraform.Install"},
 	{"github.com/hashicorp/hcl/v2/hclparse", "pkg/stack", "pkg/stack/contract"},
+	{"github.com/hashicorp/hcl/v2/hclwrite", "pkg/monitor", "pkg/monitor/export"},
 	{"k8s.io/client-go/dynamic", "pkg/deploy", "pkg/deploy"},
 	{"k8s.io/client-go/rest", "pkg/deploy", "pkg/deploy"},
 	{"sigs.k8s.io/kustomize/api/krusty", "pkg/deploy", "deploy.Render"},
@@ -70,7 +71,8 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
 	{"github.com/go-jose/go-jose/v4", "pkg/web", "pkg/web/auth"},
 	{module + "pkg/testkit", "pkg/testkit", "it in tests only"},
-	{"github.com/getkin/kin-openapi/openapi3", "", "services/query/openapi, and it in tests only"},
+	{"github.com/getkin/kin-openapi/openapi3", "pkg/monitor", "services/query/openapi, and it in tests only"},
+	{module + "pkg/monitor/monitortest", "", "it in tests only"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", "services/query", "services/query/openapi/openapitest in tests"},
 	{module + "services/query/openapi/openapitest", "", "it in tests only"},
 }

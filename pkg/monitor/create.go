@@ -59,6 +59,10 @@ func (r *run) find(lost []*step) ([]*step, error) {
 		if objects[st.key.Kind] != nil {
 			continue
 		}
+		if st.key.Kind == declare.Metric { // Its settings may be sent again: they are added to what is there.
+			objects[st.key.Kind] = &inventory{}
+			continue
+		}
 		lives, err := r.s.o.Remote.List(r.writes, st.key.Kind, r.s.stack, nil)
 		if err != nil {
 			return lost, err

@@ -54,7 +54,8 @@ func notOwnership(tag string) bool {
 // another stack. An object of ours whose marks contradict each other is an error.
 func readMark(live Live, stack string) (m mark, ok bool, err error) {
 	if live.Kind == declare.Dashboard {
-		return readMarkLine(live, stack)
+		m, ok = readMarkLine(live, stack)
+		return m, ok, nil
 	}
 	var stacks, ids, hashes []string
 	managed := false
@@ -88,38 +89,27 @@ func contradiction(live Live, marks []string) error {
 		"%s %s carries marks that contradict each other: %s", live.Kind, live.ID, strings.Join(marks, ", "))
 }
 
-func readMarkLine(live Live, stack string) (m mark, ok bool, err error) {
-	marks, _ := splitMark(textOf(live.Payload["description"]))
-	ours := slices.ContainsFunc(marks, func(line string) bool { return markLine.FindStringSubmatch(line)[1] == stack })
-	if !ours {
-		return mark{}, false, nil
-	}
-	if len(marks) > 1 {
-		return mark{}, false, contradiction(live, marks)
-	}
-	parts := markLine.FindStringSubmatch(marks[0])
-	if !knownName.MatchString(parts[2]) {
-		return mark{}, false, nil
+func readMarkLine(live Live, stack string) (m mark, ok bool) {
+	line, _ := splitMark(textOf(live.Payload["description"]))
+	parts := markLine.FindStringSubmatch(line)
+	if parts == nil || parts[1] != stack || !knownName.MatchString(parts[2]) {
+		return mark{}, false
 	}
 	m.key = declare.Key{Kind: declare.Dashboard, Name: parts[2]}
 	if versionedSum.MatchString(parts[3]) {
 		m.hash = parts[3]
 	}
-	return m, true, nil
+	return m, true
 }
 
-// splitMark parts the lines of ownership from the description of a dashboard. They count wherever
-// they stand, so that a line that somebody added below does not turn the dashboard into a foreign one.
-func splitMark(description string) (marks []string, rest string) {
-	var kept []string
-	for line := range strings.SplitSeq(strings.ReplaceAll(description, "\r\n", "\n"), "\n") {
-		if trimmed := strings.TrimSpace(line); markLine.MatchString(trimmed) {
-			marks = append(marks, trimmed)
-			continue
-		}
-		kept = append(kept, line)
+// splitMark parts the line of ownership from the description of a dashboard. It is the last one.
+func splitMark(description string) (line, rest string) {
+	description = tidy(description)
+	last := strings.LastIndexByte(description, '\n') + 1
+	if line = strings.TrimSpace(description[last:]); !markLine.MatchString(line) {
+		return "", description
 	}
-	return marks, strings.TrimSpace(strings.Join(kept, "\n"))
+	return line, tidy(description[:last])
 }
 
 // textList is a list of texts from JSON or from Go.

@@ -292,8 +292,9 @@ func (r *run) write(st *step) (id string, err error) {
 		return "", fmt.Errorf("it names %s, which does not exist", some(names(missing)))
 	}
 	switch {
-	case st.key.Kind == declare.Metric:
-		return metricName(st.object), r.writeMetric(st, payload)
+	case st.metric != nil:
+		_, err = r.s.o.Remote.Update(r.writes, declare.Metric, st.metric.ID, payload)
+		return st.metric.ID, err
 	case st.action == plan.Update:
 		id = st.live.live.ID
 		if _, err = r.s.o.Remote.Update(r.writes, st.key.Kind, id, cleared(st.key.Kind, payload)); errors.Is(err, datadog.ErrNotFound) {
@@ -323,36 +324,6 @@ func cleared(kind declare.Kind, payload map[string]any) map[string]any {
 		unsaid[key] = value
 	}
 	return unsaid
-}
-
-// conflictStatus is the answer to the configuration of a metric that has one already.
-const conflictStatus = 409
-
-func (r *run) writeMetric(st *step, payload map[string]any) error {
-	remote, name := r.s.o.Remote, metricName(st.object)
-	if st.metric != nil {
-		_, err := remote.Update(r.writes, declare.Metric, name, payload)
-		return err
-	}
-	_, err := remote.Create(r.writes, declare.Metric, payload)
-	failed := new(datadog.Error)
-	if !errors.Is(err, datadog.ErrAmbiguous) && (!errors.As(err, &failed) || failed.Status != conflictStatus) {
-		return err
-	}
-	// It is there, perhaps from the call whose answer got lost. What it has is kept.
-	live, err := remote.Get(r.writes, declare.Metric, name)
-	if errors.Is(err, datadog.ErrNotFound) {
-		_, err = remote.Create(r.writes, declare.Metric, payload)
-		return err
-	} else if err != nil {
-		return err
-	}
-	again := metricStep(&inventory{metrics: map[string]Live{name: live}}, st.object)
-	if again.action == "" {
-		return nil
-	}
-	_, err = remote.Update(r.writes, declare.Metric, name, again.want)
-	return err
 }
 
 // done books a step.

@@ -107,6 +107,7 @@ func (c *Client) readDenied(body []byte, ids []string) (map[string]string, error
 	for _, id := range ids {
 		why := c.clean(strings.Join(texts("", answer.Errors[id]), "; "))
 		switch {
+		case strings.HasSuffix(why, "not found"): // It is gone.
 		case why != "":
 			denied[id] = why
 		case !free[id]:

@@ -31,6 +31,9 @@ func (c *Client) noAnswer(ctx context.Context, k *call, err error) error {
 	if errors.As(err, &outer) { // It repeats the method and shows the whole address.
 		err = outer.Err
 	}
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %s", c.budget)
+	}
 	e := &Error{Method: k.method, Path: k.path, Cause: c.scrubError(err)}
 	switch {
 	case k.once && k.uncertain:

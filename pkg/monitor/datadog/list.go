@@ -379,4 +379,3 @@ func firstCause(ctx context.Context, errs []error) error {
 	}
 	return first
 }
-

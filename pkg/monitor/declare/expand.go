@@ -84,8 +84,8 @@ func (l *loader) useTemplates() {
 		}
 		t := l.templates[template.text()]
 		if t == nil {
-			names := sortedKeys(l.templates)
-			template.fault(didYouMean(template.text(), names, known("templates", names)), "there is no template %s", strictyaml.Quote(template.text()))
+			names := func() []string { return sortedKeys(l.templates) }
+			template.fault(l.hint(template.text(), "templates", names), "there is no template %s", strictyaml.Quote(template.text()))
 			continue
 		}
 		t.used = true
@@ -136,7 +136,7 @@ func (l *loader) params(use, template *named, where string) *scope {
 	if with != nil {
 		for _, e := range with.entries {
 			if !slices.Contains(all, e.key) {
-				with.file.fault(e.at, didYouMean(e.key, all, known("parameters", all)), "template %s has no parameter %s", template.name, strictyaml.Quote(e.key))
+				with.file.fault(e.at, l.hint(e.key, "parameters", func() []string { return all }), "template %s has no parameter %s", template.name, strictyaml.Quote(e.key))
 			}
 		}
 	}
@@ -213,14 +213,17 @@ func (l *loader) mergedTree(d *definition) *value {
 		base = d.replaced
 	}
 	if base == nil {
-		var names []string
-		for key := range l.defs {
-			if key.Kind == d.key.Kind && key.Name != d.key.Name {
-				names = append(names, key.Name)
+		names := func() []string {
+			var names []string
+			for key := range l.defs {
+				if key.Kind == d.key.Kind && key.Name != d.key.Name {
+					names = append(names, key.Name)
+				}
 			}
+			slices.Sort(names)
+			return names
 		}
-		slices.Sort(names)
-		name.fault(didYouMean(name.text(), names, known("monitors", names)), "there is no %s %s to extend%s", d.key.Kind, strictyaml.Quote(name.text()), d.where())
+		name.fault(l.hint(name.text(), string(d.key.Kind)+"s", names), "there is no %s %s to extend%s", d.key.Kind, strictyaml.Quote(name.text()), d.where())
 		return nil
 	}
 	under := l.mergedTree(base)

@@ -68,6 +68,12 @@ func oneOrMore(doc string) *shape {
 	return eitherShape(doc, textShape(""), listShape("", textShape("")))
 }
 
+// literal marks what is taken as it is, without ${}.
+func literal(s *shape) *shape {
+	s.fixed = true
+	return s
+}
+
 func optional(name string, s *shape) key { return key{name: name, shape: s} }
 func needed(name string, s *shape) key   { return key{name: name, shape: s, needed: true} }
 
@@ -76,11 +82,11 @@ func fileShape() *shape {
 	monitors := objectsShape("Monitors by name.", monitorShape())
 	slos := objectsShape("Service level objectives by name.", sloShape())
 	return recordShape("Monitors, SLOs and dashboards of latamctl.",
-		needed("version", rangeShape(integer, `write "version: 1"`, formatVersion, formatVersion)),
-		optional("tags", tagsShape("Tags of all monitors and SLOs of this file.")),
+		needed("version", literal(rangeShape(integer, `write "version: 1"`, formatVersion, formatVersion))),
+		optional("tags", literal(tagsShape("Tags of all monitors and SLOs of this file."))),
 		optional("values", tableShape("Constants, used as ${name}.", wordName, "max_backlog", anyShape(""))),
-		optional("notify", tableShape("Roles that are told, by name.", wordName, "page", roleShape())),
-		optional("metrics", tableShape("Metrics of your own that queries may read.", metricName, "shop.orders", metricShape())),
+		optional("notify", literal(tableShape("Roles that are told, by name.", wordName, "page", roleShape()))),
+		optional("metrics", literal(tableShape("Metrics of your own that queries may read.", metricName, "shop.orders", metricShape()))),
 		optional("profiles", tableShape("Options of monitors under a name.", wordName, "gcp", profileShape())),
 		optional("templates", tableShape("Groups of objects with parameters.", wordName, "workload", nounShape("template",
 			optional("params", tableShape("Parameters with their defaults; null must be given.", wordName, "workload", anyShape(""))),

@@ -65,8 +65,7 @@ func (l *loader) tell(o *Object, in *instance, event Event, at *value, who strin
 	}
 	role := l.roles[who]
 	if role == nil {
-		names := sortedKeys(l.roles)
-		at.fault(didYouMean(who, names, known("roles", names)), "there is no role %s, which%s tells", quote(who), in.where()[len(" in"):])
+		at.fault(l.hint(who, "roles", func() []string { return sortedKeys(l.roles) }), "there is no role %s, which%s tells", quote(who), in.where()[len(" in"):])
 		return
 	}
 	role.used = true
@@ -95,17 +94,6 @@ func (l *loader) handleWarnings() []string {
 		}
 		out = append(out, fmt.Sprintf("role %s has no handle in environment %s: %s %s; set notify in latam.yaml",
 			role, l.Environment, who, counted(len(l.silent[role]), "monitor")))
-	}
-	for _, role := range sortedKeys(l.Notify) {
-		for _, handle := range l.Notify[role] {
-			if fault := handleFault(handle); fault != "" {
-				out = append(out, fmt.Sprintf("notify.%s of environment %s: %s is no handle of Datadog; %s", role, l.Environment, quote(handle), fault))
-			}
-		}
-		if l.roles[role] == nil {
-			names := sortedKeys(l.roles)
-			out = append(out, fmt.Sprintf("notify.%s of environment %s: there is no such role; %s", role, l.Environment, didYouMean(role, names, known("roles", names))))
-		}
 	}
 	return out
 }

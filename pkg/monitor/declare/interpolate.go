@@ -33,6 +33,19 @@ type limits struct {
 	objects int
 	values  int
 	bytes   int
+	hints   int
+}
+
+// maxHints is how many hints name what was probably meant; finding that takes a while.
+const maxHints = 100
+
+// hint names what was probably meant among the names that there are.
+func (l *limits) hint(name, what string, names func() []string) string {
+	if l.hints++; l.hints > maxHints {
+		return ""
+	}
+	all := names()
+	return didYouMean(name, all, known(what, all))
 }
 
 // The largest text that ${} makes, all of them together, and how many values are looked through for it.
@@ -160,13 +173,11 @@ func (f *filler) find(v *value, name string) (any, bool) {
 }
 
 func (f *filler) unknown(v *value, name string) {
-	names := f.all()
-	hint := didYouMean(name, names, known("names", names))
-	switch {
-	case strings.HasPrefix(name, "each.") && !slices.Contains(names, "each.key"):
+	hint := "give it in thresholds"
+	if _, each := f.lookup("each.key"); strings.HasPrefix(name, "each.") && !each {
 		hint = "each is known in objects with for_each"
-	case slices.Contains([]string{"critical", "warning", "critical_recovery", "warning_recovery", "ok"}, name):
-		hint = "give it in thresholds"
+	} else if !isThreshold(name) {
+		hint = f.limits.hint(name, "names", f.all)
 	}
 	f.fault(v, hint, "nothing is called ${%s}%s", strictyaml.Cut(name), f.where)
 }

@@ -134,6 +134,10 @@ func newLoader(o Options) *loader {
 	return l
 }
 
+func (l *loader) hint(name, what string, names func() []string) string {
+	return l.top.limits.hint(name, what, names)
+}
+
 func (e Environment) runbooks() string {
 	if e.Runbooks == "" {
 		return "docs/runbooks"

@@ -45,7 +45,9 @@ func options(t testing.TB, files map[string]string) declare.Options {
 
 func TestLoadNothing(t *testing.T) {
 	t.Parallel()
-	set, err := declare.Load(options(t, nil))
+	o := options(t, nil)
+	o.Notify = nil
+	set, err := declare.Load(o)
 	if err != nil || len(set.Objects) > 0 || set.Stack != "latam-prod" {
 		t.Errorf("got %+v, %v", set, err)
 	}

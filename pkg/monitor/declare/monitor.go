@@ -113,8 +113,7 @@ func (l *loader) options(in *instance) {
 func (l *loader) profile(at *value, name string, path []string) map[string]*value {
 	p := l.profiles[name]
 	if p == nil {
-		names := sortedKeys(l.profiles)
-		at.fault(didYouMean(name, names, known("profiles", names)), "there is no profile %s", quote(name))
+		at.fault(l.hint(name, "profiles", func() []string { return sortedKeys(l.profiles) }), "there is no profile %s", quote(name))
 		return nil
 	}
 	if slices.Contains(path, name) {
@@ -184,8 +183,7 @@ func (l *loader) resolve(in *instance, v *value, kind Kind, name string) (Key, b
 			return key, true
 		}
 	}
-	names := l.namesOf(kind)
-	hint := didYouMean(name, names, known(string(kind)+"s", names))
+	hint := l.hint(name, string(kind)+"s", func() []string { return l.namesOf(kind) })
 	if l.defs[Key{kind, name}] != nil {
 		hint = "it is one for each of its for_each: add its key to the name, or it is not enabled"
 	}

@@ -15,6 +15,7 @@ import (
 type shape struct {
 	form    form
 	doc     string
+	fixed   bool              // ${} is not filled in here
 	noun    string            // what a record is, for messages; its name follows
 	keys    []key             // of a record
 	of      *shape            // the values of a table, the items of a list
@@ -123,6 +124,12 @@ type checker struct {
 func (c *checker) check(v *value, s *shape, what, where string) {
 	if v.broken {
 		c.bad = true
+		return
+	}
+	if s.fixed && c.loose {
+		strict := &checker{needs: true}
+		strict.check(v, s, what, where)
+		c.bad = c.bad || strict.bad
 		return
 	}
 	if t, ok := v.scalar.(string); ok && c.loose && v.kind == strictyaml.Scalar && strings.Contains(t, "${") {

@@ -107,7 +107,6 @@ func optionsFault(m map[string]any) string {
 	o, _ := m["options"].(map[string]any)
 	kind, query := m["type"], str(m["query"])
 	missing := str(o["on_missing_data"])
-	positive := func(name string) bool { n, _ := o[name].(float64); return n > 0 }
 	switch {
 	case missing != "" && (o["no_data_timeframe"] != nil || o["notify_no_data"] == true):
 		return "The 'on_missing_data' option cannot be used with 'no_data_timeframe' or 'notify_no_data'"
@@ -115,18 +114,28 @@ func optionsFault(m map[string]any) string {
 		return fmt.Sprintf("The 'on_missing_data' option is not supported by monitors of type %s", kind)
 	case missing != "" && missing != "default" && strings.Contains(query, "default_zero("):
 		return "The 'on_missing_data' option must be 'default' when the query uses default_zero"
-	case missing == "resolve" && positive("timeout_h"):
+	case missing == "resolve" && o["timeout_h"] != nil && o["timeout_h"] != 0.0:
 		return "The 'timeout_h' option cannot be used when 'on_missing_data' is 'resolve'"
 	case o["notify_no_data"] == true && o["no_data_timeframe"] == nil && kind != "service check":
 		return "The 'no_data_timeframe' option is required when 'notify_no_data' is set"
 	case kind == "log alert" && o["no_data_timeframe"] != nil:
 		return "The 'no_data_timeframe' option is not supported by monitors of type log alert"
-	case o["renotify_occurrences"] != nil && !positive("renotify_interval"):
-		return "The 'renotify_occurrences' option requires 'renotify_interval'"
-	case len(strs(o["renotify_statuses"])) > 0 && !positive("renotify_interval"):
-		return "The 'renotify_statuses' option requires 'renotify_interval'"
 	}
-	if statuses := strs(o["renotify_statuses"]); slices.Contains(statuses, "warn") && get(o, "thresholds", "warning") == nil {
+	return renotifyFault(o)
+}
+
+// renotifyFault tells of reminders that never come.
+func renotifyFault(o map[string]any) string {
+	statuses := strs(o["renotify_statuses"])
+	if interval, _ := o["renotify_interval"].(float64); interval == 0 {
+		if o["renotify_occurrences"] != nil {
+			return "The 'renotify_occurrences' option requires 'renotify_interval'"
+		}
+		if len(statuses) > 0 {
+			return "The 'renotify_statuses' option requires 'renotify_interval'"
+		}
+	}
+	if slices.Contains(statuses, "warn") && get(o, "thresholds", "warning") == nil {
 		return "The 'renotify_statuses' option has 'warn', but the monitor has no warning threshold"
 	}
 	return ""
@@ -318,7 +327,7 @@ func (d *Datadog) sloAlertFault(text, op, numeral string) string {
 		}
 		return ""
 	}
-	if most := 1 / (1 - target/100); limit > most+1e-9 || limit <= 0 {
+	if most := 100 / (100 - target); limit > most+1e-9 || limit <= 0 {
 		return fmt.Sprintf("the burn rate threshold %s exceeds the maximum of %g for a target of %g%%", numeral, most, target)
 	}
 	return windowsFault(parts[3], parts[4])

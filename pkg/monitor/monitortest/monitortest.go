@@ -1,6 +1,7 @@
 package monitortest
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -18,6 +19,11 @@ type Server struct {
 // New starts a server that ends with the test. What the description of the API does not allow fails the test.
 func New(t testing.TB, change ...func(*Options)) *Server {
 	t.Helper()
+	if err := Described(); errors.Is(err, ErrNoDescription) {
+		t.Log(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
 	o := Options{Report: func(violation string) { t.Error(violation) }}
 	for _, c := range change {
 		c(&o)

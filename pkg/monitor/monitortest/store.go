@@ -101,7 +101,7 @@ func decode(r *request) (map[string]any, *Response) {
 	if err := decoder.Decode(&body); err != nil || body == nil {
 		return nil, problem(http.StatusBadRequest, "Invalid JSON structure")
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns it as it is.
+	if _, err := decoder.Token(); err != io.EOF {
 		return nil, problem(http.StatusBadRequest, "Invalid JSON structure")
 	}
 	return body, nil

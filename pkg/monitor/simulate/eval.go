@@ -326,14 +326,19 @@ func (d *data) bucket(e *query.Series, r reading, of []*series, from, to int) (f
 }
 
 func (d *data) numbers(e *query.Series, r reading, of []*series, from, to int) (float64, error) {
-	space, ok := folding(e.Aggregate)
+	aggregate := e.Aggregate
+	if aggregate == "count" {
+		// A distribution that is only counted may be given as numbers of values.
+		aggregate = "sum"
+	}
+	space, ok := folding(aggregate)
 	if _, isPercentile := percentileOf(e.Aggregate); !ok || isPercentile || e.Count != nil {
 		return 0, notEvaluable(e, "%s, as its series are numbers: write values of a distribution such as {0.04:95 0.2:5}x10", aggregateName(e))
 	}
 	overTime := r.rollup
 	switch {
 	case overTime != "":
-	case r.asCount || r.asRate:
+	case r.asCount || r.asRate || e.Aggregate == "count":
 		overTime = "sum"
 	default:
 		overTime = "avg"

@@ -12,6 +12,8 @@ import (
 // errNotEvaluable is what every error wraps that says that a query holds what is not evaluated here.
 var errNotEvaluable = errors.New("not evaluable")
 
+func isNotEvaluable(err error) bool { return errors.Is(err, errNotEvaluable) }
+
 // maxShownQuery is how much of a query a message shows.
 const maxShownQuery = 120
 

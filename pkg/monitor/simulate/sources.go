@@ -386,6 +386,7 @@ func (s *compositeSource) logic(l query.Logic, key string) (holds bool, worst St
 // sloSource evaluates an alert on the budget of an SLO.
 type sloSource struct {
 	query  *query.SLOAlert
+	sli    *declare.SLI
 	record *record
 	budget float64 // the share that may be bad, such as 0.05
 	over   int
@@ -411,7 +412,7 @@ func (w *world) sloAlert(m *machine, q *query.SLOAlert) error {
 		}
 		w.slos[name] = rec
 	}
-	src := &sloSource{query: q, record: rec, budget: (100 - target) / 100}
+	src := &sloSource{query: q, sli: o.SLI, record: rec, budget: (100 - target) / 100}
 	over, err := overDays(q.Over)
 	if err != nil {
 		return notEvaluable(q, "%s", err)

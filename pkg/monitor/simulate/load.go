@@ -47,6 +47,25 @@ type loader struct {
 	tests    []Test
 }
 
+// Load reads the tests in the folder tests of the built-in files and of a team's own, for the set that
+// declare.Load made with the same options. An own test takes the place of the built-in one with its name.
+// Built-in tests of what is not declared here are skipped. When files are at fault the error joins a
+// *strictyaml.Problems for each of them.
+func Load(o declare.Options, set *declare.Set) ([]Test, error) {
+	known, err := declare.Names(o)
+	if err != nil {
+		return nil, err
+	}
+	var datasets []names
+	if o.Declaration != nil {
+		for _, ds := range o.Declaration.Datasets {
+			datasets = append(datasets, declare.DatasetNames(ds))
+		}
+	}
+	return load(set, known, datasets,
+		folder{files: o.BuiltIn, dir: declare.BuiltInDir}, folder{files: o.Own, dir: o.OwnDir, own: true})
+}
+
 // load reads the tests of all folders. A test of a later folder takes the place of one of an earlier folder with its name.
 func load(set *declare.Set, known names, datasets []names, folders ...folder) ([]Test, error) {
 	var tests []Test
@@ -177,7 +196,9 @@ func (t *testReader) read() {
 	if n := t.Get("skip"); n != nil {
 		t.Skip = t.text(n, "skip")
 	}
-	t.target()
+	if t.target(); t.set.Lookup(t.Target) == nil {
+		return // Skipped, or at fault.
+	}
 	t.Interval = t.defaultInterval()
 	if d, ok := t.duration("interval"); ok {
 		t.Interval = d

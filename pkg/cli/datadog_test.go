@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -89,7 +90,7 @@ func (d *standIn) act(command string, args []string) string {
 	case "calls":
 		n, _ := strconv.Atoi(arg(0))
 		if calls := d.Calls(); len(calls) > n {
-			return strconv.Itoa(len(calls)) + " calls"
+			return fmt.Sprintf("%d calls: %v", len(calls), calls)
 		}
 		d.ResetCalls()
 	default:
@@ -161,6 +162,7 @@ func (d *standIn) ours(kind declare.Kind) []map[string]any {
 		description, _ := o["description"].(string)
 		marked := slices.Contains(tags, any("managed_by:latamctl")) && slices.Contains(tags, any("latamctl_stack:latam-prod")) &&
 			slices.ContainsFunc(tags, func(tag any) bool { return strings.HasPrefix(tag.(string), "latamctl_hash:1-") })
-		return !marked && !strings.Contains(description, "\nlatamctl stack=latam-prod id=dashboard.")
+		last := description[strings.LastIndexByte(description, '\n')+1:]
+		return !marked && !strings.HasPrefix(last, "latamctl stack=latam-prod id=dashboard.")
 	})
 }

@@ -61,7 +61,7 @@ func (a *app) runMonitorsDelete(ctx context.Context, names []string, o monitorsD
 	if report == nil || err != nil && len(report.Done)+len(report.Failed) == 0 {
 		return err
 	}
-	if !a.global.quiet && a.global.output != outputJSON {
+	if !o.all && !a.global.quiet && a.global.output != outputJSON {
 		for i := range report.Done {
 			if d := &report.Done[i]; d.Reason != "" {
 				fmt.Fprintf(a.proc.Err, "%s: %s\n", d.Key, d.Reason)

@@ -139,7 +139,7 @@ func (a *app) planOffline(title string, names []string, o monitorsPlanOptions) e
 		return planFailure(p, fail(exitInvalid, "correct the files", errInvalidMonitors))
 	}
 	if !a.global.quiet && a.global.output != outputJSON && o.format == formatTable {
-		fmt.Fprintf(a.proc.Err, "nobody was asked: latamctl monitors plan --env %s compares this with Datadog\n", a.global.env)
+		fmt.Fprintf(a.proc.Err, "nobody was asked, and --detail lists all; latamctl monitors plan --env %s compares it with Datadog\n", a.global.env)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
+	"github.com/latamctl/latamctl/pkg/monitor/query"
 )
 
 // Covered is how a monitor or an SLO is tested.
@@ -17,7 +18,8 @@ type Covered struct {
 	Skipped []string
 }
 
-// Coverage returns how each monitor and SLO of the set is tested. The alerts of an SLO are tested with it.
+// Coverage returns how each monitor and SLO of the set is tested. The alerts of an SLO are tested with
+// it, and a monitor that tells nobody with the composites that it is a part of.
 func Coverage(set *declare.Set, tests []Test) []Covered {
 	var out []Covered
 	for _, o := range set.Objects {
@@ -25,8 +27,11 @@ func Coverage(set *declare.Set, tests []Test) []Covered {
 			continue
 		}
 		keys := []declare.Key{o.Key}
-		if isSLOAlert(o) {
+		switch {
+		case isSLOAlert(o):
 			keys = append(keys, o.Refs...)
+		case len(o.Notify) == 0 && len(o.Roles) == 0:
+			keys = append(keys, composites(set, o.Key)...)
 		}
 		c := Covered{Key: o.Key}
 		for i := range tests {
@@ -35,6 +40,17 @@ func Coverage(set *declare.Set, tests []Test) []Covered {
 			}
 		}
 		out = append(out, c)
+	}
+	return out
+}
+
+// composites are the composites that a monitor is a part of.
+func composites(set *declare.Set, part declare.Key) []declare.Key {
+	var out []declare.Key
+	for _, o := range set.Objects {
+		if _, ok := o.Query.(*query.Composite); ok && slices.Contains(o.Refs, part) {
+			out = append(out, o.Key)
+		}
 	}
 	return out
 }

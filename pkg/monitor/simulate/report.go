@@ -141,7 +141,10 @@ func (r *Result) summary() string {
 	if !r.Detected {
 		return target + ": quiet"
 	}
-	text := fmt.Sprintf("%s: %s after %s", target, r.Test.detected(), dataset.FormatDuration(r.Detection))
+	text := fmt.Sprintf("%s: %s", target, r.Test.detected())
+	if r.Detection > 0 {
+		text += " after " + dataset.FormatDuration(r.Detection)
+	}
 	if told := slices.Compact(sorted(r.Told)); len(told) > 0 {
 		text += ", told " + strings.Join(told, ", ")
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -291,7 +292,7 @@ func (x *execution) check(e Expectation) []string {
 		}
 	}
 	if e.Message != "" && !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, e.Message) }) {
-		fault("expected a message with %q, got %s", e.Message, orNone(messages))
+		fault("expected a message with %q, got %s", e.Message, shown(messages))
 	}
 	return faults
 }
@@ -320,6 +321,22 @@ func (x *execution) checkTier(tier string, e Expectation, fault func(string, ...
 	if want := e.Alerts[tier]; state != want {
 		fault("expected %s of the tier %s, got %s%s", want, tier, state, explain(all, found, e.At, x.test.Interval))
 	}
+}
+
+// maxShownMessage is how much of a message is shown.
+const maxShownMessage = 200
+
+// shown writes messages on one line.
+func shown(messages []string) string {
+	out := make([]string, len(messages))
+	for i, m := range messages {
+		m = strings.Join(strings.Fields(m), " ")
+		if len(m) > maxShownMessage {
+			m = strings.ToValidUTF8(m[:maxShownMessage], "") + "…"
+		}
+		out[i] = strconv.Quote(m)
+	}
+	return orNone(out)
 }
 
 func orNone(list []string) string {
@@ -369,11 +386,7 @@ func (x *execution) quiet() []string {
 	for _, m := range x.machines {
 		for _, tr := range m.timeline {
 			if tr.Event != "" && tr.At <= end {
-				group := ""
-				if tr.Group != "" {
-					group = " of " + tr.Group
-				}
-				return []string{fmt.Sprintf("nothing but ok is expected, but at %s there is %s%s with the value %s", dataset.FormatDuration(tr.At), tr.To, group, formatValue(tr.Value))}
+				return []string{"nothing but ok is expected, but there is " + tr.String()}
 			}
 		}
 	}

@@ -71,9 +71,54 @@ func (w *world) metric(m *machine, q *query.Metric) error {
 			return notEvaluable(q, "a change over %v with points of %v", q.Change.Shift, w.data.interval)
 		}
 	}
+	if err := w.feasible(q, src.window+src.shift); err != nil {
+		return err
+	}
+	if err := w.unambiguous(q); err != nil {
+		return err
+	}
 	src.delay = int((m.settings.delay + w.data.interval - 1) / w.data.interval)
 	m.window, m.source = q.Window, src
 	m.zeroWhenMissing = hasCount(q.Expr) && !hasDefaultZero(q.Expr)
+	return nil
+}
+
+// maxWork is how many points all evaluations of a monitor look at.
+const maxWork = 500_000_000
+
+// feasible refuses what would take minutes.
+func (w *world) feasible(q *query.Metric, window int) error {
+	read := 0
+	for _, s := range allSeries(q.Expr) {
+		for i := range w.data.series {
+			if w.data.series[i].metric == s.Metric {
+				read++
+			}
+		}
+	}
+	if (w.last+1)*window > maxWork/max(1, read) {
+		return notEvaluable(q, "windows of %d points for %d points of %d series: choose a longer interval", window, w.last+1, read)
+	}
+	return nil
+}
+
+// unambiguous refuses numbers of a distribution that would stand for a value in one place of the
+// query, and for how many values there were in another.
+func (w *world) unambiguous(q *query.Metric) error {
+	counted, valued := map[string]bool{}, map[string]bool{}
+	for _, s := range allSeries(q.Expr) {
+		if s.Aggregate == "count" && s.Count == nil {
+			counted[s.Metric] = true
+		} else {
+			valued[s.Metric] = true
+		}
+	}
+	for i := range w.data.series {
+		s := &w.data.series[i]
+		if counted[s.metric] && valued[s.metric] && !s.distribution() {
+			return notEvaluable(q, "numbers for %s, which is counted and of which values are read: write values such as {0.04:95 0.2:5}x10", s.metric)
+		}
+	}
 	return nil
 }
 

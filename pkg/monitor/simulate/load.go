@@ -361,7 +361,7 @@ func (t *testReader) expectation(n *strictyaml.Node) {
 	if d, ok := inner.duration("detect_within"); ok {
 		t.DetectWithin = d
 	}
-	if e.State == "" && e.Alerts == nil && e.Message == "" && len(e.Notified)+len(e.NotNotified) == 0 {
+	if e.State == "" && s.Get("alerts") == nil && e.Message == "" && len(e.Notified)+len(e.NotNotified) == 0 {
 		t.reader.Fault(s.At, "write state: ok or alerts: {fast: ok}", "nothing is expected%s", t.Where)
 	}
 	t.Expect = append(t.Expect, e)

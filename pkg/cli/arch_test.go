@@ -70,7 +70,8 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/prometheus/client_golang/prometheus", "pkg/telemetry", "pkg/telemetry"},
 	{"github.com/go-jose/go-jose/v4", "pkg/web", "pkg/web/auth"},
 	{module + "pkg/testkit", "pkg/testkit", "it in tests only"},
-	{"github.com/getkin/kin-openapi/openapi3", "", "services/query/openapi, and it in tests only"},
+	{"github.com/getkin/kin-openapi/openapi3", "pkg/monitor", "services/query/openapi, and it in tests only"},
+	{module + "pkg/monitor/monitortest", "", "it in tests only"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", "services/query", "services/query/openapi/openapitest in tests"},
 	{module + "services/query/openapi/openapitest", "", "it in tests only"},
 }

@@ -30,8 +30,9 @@ func doctorCmd(a *app) *cobra.Command {
 		Short: "Check this machine, or what an environment on Google Cloud needs",
 		Long: `doctor checks what latamctl needs and says how to mend what is wrong: on this machine the
 declaration, ports, data folder and emulators; for an environment on Google Cloud terraform,
-credentials, the project with its APIs, the bucket of the states and the locks. It changes
-nothing, except that --install-terraform installs a pinned version. Exit 1 when a check fails.`,
+credentials, the project with its APIs, the bucket of the states and the locks; Datadog's keys
+where there are some. It changes nothing, except that --install-terraform installs a pinned
+version. Exit 1 when a check fails.`,
 		Example: "  latamctl doctor\n  latamctl doctor --env prod\n  latamctl doctor --install-terraform",
 		Args:    cobra.NoArgs,
 	}
@@ -70,7 +71,9 @@ func (a *app) runDoctor(ctx context.Context, flags *pflag.FlagSet, o *doctorOpti
 	resolved := a.load(flags) == nil // What is wrong with it is found below.
 	findings := []finding{a.checkDeclaration(), a.checkSettings()}
 	if inCloud, err := a.inCloud(); resolved && err == nil && inCloud {
-		return a.concludeDoctor(append(findings, a.checkCloud(ctx, &o.drive)...))
+		findings = append(findings, a.checkCloud(ctx, &o.drive)...)
+		site := o.drive.settings.DatadogSite
+		return a.concludeDoctor(append(findings, a.checkDatadog(ctx, site, site != "")...))
 	}
 	findings = append(findings, a.checkDataDir(o.dataDir))
 	_, running := a.liveStack(ctx, o.dataDir)
@@ -81,6 +84,9 @@ func (a *app) runDoctor(ctx context.Context, flags *pflag.FlagSet, o *doctorOpti
 		if addr := a.proc.Env(name); addr != "" {
 			findings = append(findings, checkReachable(ctx, name, addr))
 		}
+	}
+	if resolved {
+		findings = append(findings, a.checkDatadog(ctx, o.drive.settings.DatadogSite, false)...)
 	}
 	return a.concludeDoctor(findings)
 }

@@ -15,6 +15,7 @@ const (
 	groupRun   = "run"
 	groupData  = "data"
 	groupCheck = "check"
+	groupWatch = "watch"
 	groupCloud = "cloud"
 )
 
@@ -40,6 +41,7 @@ brings both with it; in production it uses Google Cloud's.`,
 		&cobra.Group{ID: groupRun, Title: "Run:"},
 		&cobra.Group{ID: groupCloud, Title: "Google Cloud:"},
 		&cobra.Group{ID: groupData, Title: "Data:"},
+		&cobra.Group{ID: groupWatch, Title: "Watch:"},
 		&cobra.Group{ID: groupCheck, Title: "Check:"},
 	)
 	addGlobalFlags(root, &a.global)
@@ -47,6 +49,7 @@ brings both with it; in production it uses Google Cloud's.`,
 		upCmd(a), ingestCmd(a), serveCmd(a),
 		planCmd(a), downCmd(a), driftCmd(a), outputCmd(a), stacksCmd(a), unlockCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
+		monitorsCmd(a), sloCmd(a),
 		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		openapiCmd(a), explainCmd(a),
 		versionCmd(a),

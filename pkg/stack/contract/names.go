@@ -21,7 +21,9 @@ type Names struct {
 	Namespace                                                                           string
 	BigtableInstance, BigqueryDataset                                                   string
 	Address, Gateway, GatewayAPI                                                        string
-	DatadogSecret                                                                       string
+	// ManagedService is how API Gateway names the service of GatewayAPI: with a part of its own choice, which is * here.
+	ManagedService string
+	DatadogSecret  string
 	// StateBucket is the bucket of the states unless the setting state names another place.
 	StateBucket string
 }
@@ -46,8 +48,9 @@ func (e *Environment) Names() Names {
 		GatewayAccount: name + "-gateway", PlanAccount: name + "-plan", ApplyAccount: name + "-apply",
 		BigtableInstance: e.Settings.Instance, BigqueryDataset: warehouse.DatasetID(name),
 		Address: name + "-api", Gateway: name, GatewayAPI: name,
-		DatadogSecret: "datadog-keys",
-		StateBucket:   e.Settings.Project + "-" + name + "-tfstate",
+		ManagedService: name + "-*.apigateway." + e.Settings.Project + ".cloud.goog",
+		DatadogSecret:  "datadog-keys",
+		StateBucket:    e.Settings.Project + "-" + name + "-tfstate",
 	}
 	if n.BigtableInstance == "" {
 		n.BigtableInstance = BigtableInstance(name)

@@ -310,3 +310,49 @@ func TestEveryMonitorFires(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherDeclarations loads the catalogue for datasets of other names and service levels, and for an
+// environment that tells nobody yet; what the tests say holds for them as well.
+func TestOtherDeclarations(t *testing.T) {
+	t.Parallel()
+	d, err := dataset.Load("latam.yaml", []byte(`version: 1
+name: shop
+datasets:
+  orders:
+    fields: {number: {type: string, required: true}}
+    key: [number]
+    slo: {ingest_latency: 100ms, response: 250ms, target: 99.9}
+  iot_events:
+    fields: {device: {type: string, required: true}}
+    key: [device]
+environments:
+  test: {engine: gcp, project: p, region: us-central1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t)
+	o.Declaration, o.Environment, o.Values.NodeMin, o.Values.Runbooks = d, "test", 6, ""
+	set, err := declare.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ingest-latency-orders", "response-iot_events"} {
+		if set.Lookup(declare.Key{Kind: declare.SLO, Name: name}) == nil {
+			t.Errorf("there is no SLO %s", name)
+		}
+	}
+	tests, err := simulate.Load(o, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range simulate.Run(set, tests) {
+		if !r.Passed && !r.Skipped {
+			t.Errorf("%s: %s", r.Test.Name, r.Reason)
+		}
+	}
+	o.Notify = nil
+	if set, err = declare.Load(o); err != nil || !slices.ContainsFunc(set.Warnings, func(w string) bool { return strings.Contains(w, "page") }) {
+		t.Errorf("nobody is told, and the warnings are %q, %v", set.Warnings, err)
+	}
+}

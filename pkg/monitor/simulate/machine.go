@@ -142,14 +142,14 @@ func (m *machine) stepGroup(t int, g *group, s sample) error {
 	if !missing && m.tooNew(t, g) {
 		return nil
 	}
-	next, notify := m.settings.rule.next, true
-	to := g.state
+	var to State
+	notify := true
 	switch {
 	case s.state != "":
 		to = s.state
 		notify = to != NoData || m.notifiesNoData()
 	case !missing:
-		to = next(g.state, s.value)
+		to = m.settings.rule.next(g.state, s.value)
 	default:
 		to, notify = m.whenMissing(t, g)
 	}

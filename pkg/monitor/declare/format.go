@@ -15,6 +15,9 @@ var (
 	address    = regexp.MustCompile(`^[^\s]+/[^\s]+$`)
 )
 
+// maxItems is how many entries a list has at most, those of for_each aside.
+const maxItems = 100
+
 // dashboardColumns is how wide a dashboard is.
 const dashboardColumns = 12
 
@@ -47,7 +50,9 @@ func rangeShape(f form, doc string, lowest float64, highest ...float64) *shape {
 	return s
 }
 
-func listShape(doc string, of *shape) *shape { return &shape{form: list, doc: doc, of: of} }
+func listShape(doc string, of *shape) *shape {
+	return &shape{form: list, doc: doc, of: of, most: maxItems}
+}
 
 func tableShape(doc string, names *regexp.Regexp, like string, of *shape) *shape {
 	return &shape{form: table, doc: doc, names: names, like: like, of: of}
@@ -203,7 +208,7 @@ func enabledShape() *shape {
 
 func forEachShape() *shape {
 	return eitherShape("One object for each of these: the word datasets, a list or a map.",
-		choiceShape("", "datasets"), listShape("", anyShape()), &shape{form: table, of: anyShape()})
+		choiceShape("", "datasets"), &shape{form: list, of: anyShape()}, &shape{form: table, of: anyShape()})
 }
 
 func notifyShape() *shape {

@@ -68,7 +68,6 @@ func (l *loader) tell(o *Object, in *instance, event Event, at *value, who strin
 		at.fault(l.hint(who, "roles", func() []string { return sortedKeys(l.roles) }), "there is no role %s, which%s tells", quote(who), in.where()[len(" in"):])
 		return
 	}
-	role.used = true
 	o.Roles[event] = appendNew(o.Roles[event], who)
 	if role.tree.get("pages").truth() {
 		o.Pages = true

@@ -229,7 +229,7 @@ func (l *loader) lintLatency(in *instance) {
 		return
 	}
 	name := v.get("metric").text()
-	m, ok := l.ownMetrics()[name]
+	m, ok := l.own[name]
 	if !ok {
 		return // unknown, or somebody else's, and reported or not to be known
 	}

@@ -120,7 +120,9 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 		at.fault("remove one of them", "profile %s extends itself over others", name)
 		return nil
 	}
-	p.used = true
+	if out, ok := l.profileOptions[name]; ok {
+		return out
+	}
 	out := map[string]*value{}
 	if base := p.tree.get("extends"); base != nil {
 		for key, v := range l.profile(base, base.text(), append(path, name)) {
@@ -132,7 +134,7 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 		if e.key == "extends" || e.value.isNull() {
 			continue
 		}
-		if k := optionsShape("").key(e.key); k != nil {
+		if k := l.optionShape.key(e.key); k != nil {
 			v := fill.fill(e.value)
 			check := &checker{needs: true}
 			if check.check(v, k.shape, e.key, " in profile "+name); !check.bad {
@@ -140,6 +142,7 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 			}
 		}
 	}
+	l.profileOptions[name] = out
 	return out
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // SavedSchema is the schema of saved plans.
-const SavedSchema = "latamctl.monitors-plan/v1"
+const SavedSchema = "latamctl.monitors-saved-plan/v1"
 
 // MaxSavedBytes is the size of the largest saved plan that is read.
 const MaxSavedBytes = 64 << 20

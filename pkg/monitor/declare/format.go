@@ -29,7 +29,7 @@ func events() []Event { return []Event{OnAlert, OnWarning, OnNoData, OnRenotify,
 func textShape(doc string) *shape    { return &shape{form: text, doc: doc} }
 func numberShape(doc string) *shape  { return &shape{form: num, doc: doc} }
 func booleanShape(doc string) *shape { return &shape{form: boolean, doc: doc} }
-func anyShape(doc string) *shape     { return &shape{form: anything, doc: doc} }
+func anyShape() *shape               { return &shape{form: anything} }
 
 func choiceShape(doc string, choices ...string) *shape {
 	return &shape{form: text, doc: doc, choices: choices}
@@ -84,16 +84,16 @@ func fileShape() *shape {
 	return recordShape("Monitors, SLOs and dashboards of latamctl.",
 		needed("version", literal(rangeShape(integer, `write "version: 1"`, formatVersion, formatVersion))),
 		optional("tags", literal(tagsShape("Tags of all monitors and SLOs of this file."))),
-		optional("values", tableShape("Constants, used as ${name}.", wordName, "max_backlog", anyShape(""))),
+		optional("values", tableShape("Constants, used as ${name}.", wordName, "max_backlog", anyShape())),
 		optional("notify", literal(tableShape("Roles that are told, by name.", wordName, "page", roleShape()))),
 		optional("metrics", literal(tableShape("Metrics of your own that queries may read.", metricName, "shop.orders", metricShape()))),
 		optional("profiles", tableShape("Options of monitors under a name.", wordName, "gcp", profileShape())),
 		optional("templates", tableShape("Groups of objects with parameters.", wordName, "workload", nounShape("template",
-			optional("params", tableShape("Parameters with their defaults; null must be given.", wordName, "workload", anyShape(""))),
+			optional("params", tableShape("Parameters with their defaults; null must be given.", wordName, "workload", anyShape())),
 			optional("monitors", monitors), optional("slos", slos)))),
 		optional("use", objectsShape("Templates in use, by the name that is put before those of their objects.", nounShape("use",
 			needed("template", textShape("name the template")),
-			optional("with", tableShape("Its parameters.", wordName, "workload", anyShape("")))))),
+			optional("with", tableShape("Its parameters.", wordName, "workload", anyShape()))))),
 		optional("monitors", monitors),
 		optional("slos", slos),
 		optional("dashboards", objectsShape("Dashboards by name.", dashboardShape())),
@@ -145,7 +145,9 @@ func optionsShape(doc string) *shape {
 		optional("evaluation_delay", seconds("Seconds that data may be late.", 86400)),
 		optional("renotify_interval", rangeShape(integer, "Minutes until it is told again, 0 for never.", 0)),
 		optional("renotify_occurrences", rangeShape(integer, "How often it is told again.", 1)),
-		optional("renotify_statuses", listShape("In which states it is told again.", choiceShape("", "alert", "warn", "no data"))),
+		optional("renotify_statuses", listShape("In which states it is told again.", &shape{
+			form: text, choices: []string{"alert", "warn", "no data"}, instead: map[string]string{"warning": "write warn", "no_data": `write "no data"`},
+		})),
 		optional("notify_by", listShape("The tags by which it is told, of those that the query groups by.", textShape(""))),
 		optional("notification_preset_name", choiceShape("What is added to the text.", "show_all", "hide_query", "hide_handles", "hide_all", "hide_query_and_handles", "show_only_snapshot", "hide_handles_and_footer")),
 		optional("group_retention_duration", textShape("How long groups without data are kept.")),
@@ -201,7 +203,7 @@ func enabledShape() *shape {
 
 func forEachShape() *shape {
 	return eitherShape("One object for each of these: the word datasets, a list or a map.",
-		choiceShape("", "datasets"), listShape("", anyShape("")), &shape{form: table, of: anyShape("")})
+		choiceShape("", "datasets"), listShape("", anyShape()), &shape{form: table, of: anyShape()})
 }
 
 func notifyShape() *shape {

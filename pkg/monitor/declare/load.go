@@ -42,24 +42,15 @@ type Environment struct {
 	Runbooks           string // the address under which the runbooks are; empty means docs/runbooks
 }
 
-// builtInDir is the path of the built-in files for messages.
-const builtInDir = "monitors"
+// BuiltInDir is the path of the built-in files for messages.
+const BuiltInDir = "monitors"
 
 // Load reads the files, expands them for the environment and checks them. When files are at fault the
 // error joins a *strictyaml.Problems for each of them, with every fault that was found.
 func Load(o Options) (*Set, error) {
 	l := newLoader(o)
-	for _, source := range []struct {
-		files fs.FS
-		own   bool
-		dir   string
-	}{{o.BuiltIn, false, builtInDir}, {o.Own, true, o.OwnDir}} {
-		if source.files == nil {
-			continue
-		}
-		if err := l.readAll(source.files, source.own, source.dir); err != nil {
-			return nil, err
-		}
+	if err := l.readFolders(); err != nil {
+		return nil, err
 	}
 	l.collect()
 	l.expand()
@@ -143,6 +134,23 @@ func (e Environment) runbooks() string {
 		return "docs/runbooks"
 	}
 	return strings.TrimSuffix(e.Runbooks, "/")
+}
+
+// readFolders reads the built-in files and a team's own.
+func (l *loader) readFolders() error {
+	for _, source := range []struct {
+		files fs.FS
+		own   bool
+		dir   string
+	}{{l.BuiltIn, false, BuiltInDir}, {l.Own, true, l.OwnDir}} {
+		if source.files == nil {
+			continue
+		}
+		if err := l.readAll(source.files, source.own, source.dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readAll reads the files *.yaml of a folder, by their names.

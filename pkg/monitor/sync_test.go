@@ -198,8 +198,9 @@ func TestReplacementIsFinished(t *testing.T) {
 				w.declares(pipeline()...)
 				w.sync()
 				w.declares(replaced()...)
+				ended := false
 				w.server.Before(func(r *http.Request) *monitortest.Response {
-					if r.Method == status && status != "POST" {
+					if !ended && r.Method == status && status != "POST" {
 						return &monitortest.Response{Status: 400, Body: object{"errors": []any{"no"}}}
 					}
 					return nil
@@ -212,7 +213,7 @@ func TestReplacementIsFinished(t *testing.T) {
 				if err != nil && len(r.Failed) == 0 {
 					w.t.Errorf("the report %+v names no failure", r)
 				}
-				w.server.Before(func(*http.Request) *monitortest.Response { return nil })
+				ended = true
 				w.sync()
 				w.id(declare.Monitor, "ingest-errors")
 				w.wants(w.plan())
@@ -505,8 +506,9 @@ func TestSavedPlansAreWholeAndUnedited(t *testing.T) {
 func TestFailureFinishesItsLevel(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.declares(pipeline()...)
+		ended := false
 		w.server.Before(func(r *http.Request) *monitortest.Response {
-			if r.Method == http.MethodPost && r.URL.Path == "/api/v1/slo" {
+			if !ended && r.Method == http.MethodPost && r.URL.Path == "/api/v1/slo" {
 				return &monitortest.Response{Status: 403, Body: object{"errors": []any{"Forbidden"}}}
 			}
 			return nil
@@ -515,7 +517,7 @@ func TestFailureFinishesItsLevel(t *testing.T) {
 		if !errors.Is(err, datadog.ErrDenied) || len(r.Failed) != 2 || len(r.Done) != 4 || len(r.Waiting) != 5 {
 			w.t.Errorf("%v\n%+v", err, r)
 		}
-		w.server.Before(func(*http.Request) *monitortest.Response { return nil })
+		ended = true
 		w.sync()
 		w.wants(w.plan())
 	})

@@ -184,8 +184,9 @@ func monitorShape() *shape {
 			needed("recovery_window", patternShape("write the window that has to be good", windowText, "last_15m")))),
 		optional("options", optionsShape("Options that no profile gives.")),
 		optional("notify", notifyShape()),
-		optional("message", messageShape()),
+		optional("message", eitherShape("What is said of what. A verbatim monitor may have one text, which is sent as it is.", messageShape(), textShape(""))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
 }
@@ -258,8 +259,14 @@ func sloShape() *shape {
 		optional("notify", recordShape("Who is told by its alerts.",
 			optional("page", oneOrMore("Of what burns fast.")), optional("ticket", oneOrMore("Of what burns slowly.")))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
+}
+
+// verbatimShape is for objects that were made elsewhere and are to stay as they are.
+func verbatimShape() *shape {
+	return booleanShape("Whether title and tags stay as they are: without the environment, and without the tags of the file.")
 }
 
 func dashboardShape() *shape {

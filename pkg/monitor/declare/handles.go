@@ -101,6 +101,12 @@ func (l *loader) handleWarnings() []string {
 func (l *loader) message(in *instance) string {
 	texts := map[Event]string{}
 	declared := in.tree.get("message")
+	if whole := declared.text(); whole != "" {
+		if !in.verbatim() {
+			declared.fault("write message: {alert: …}, or verbatim: true to send it as it is", "message%s is one text", in.where())
+		}
+		return strings.TrimSpace(whole)
+	}
 	for _, event := range events() {
 		texts[event] = strings.TrimSpace(declared.get(string(event)).text())
 	}

@@ -318,7 +318,9 @@ func (l *loader) lintTags(o *Object, in *instance) {
 		l.lintTag(v, " in "+in.file().path)
 	}
 	for _, v := range in.tree.get("tags").texts() {
-		l.lintTag(v, in.where())
+		if key, _, _ := strings.Cut(v.text(), ":"); key != "env" || !in.verbatim() {
+			l.lintTag(v, in.where())
+		}
 	}
 	tags, _ := o.Payload["tags"].([]any)
 	if len(tags) > maxTags {

@@ -31,6 +31,9 @@ func messageVariables() []string {
 
 // messages checks the texts of a monitor.
 func (c *monitorLint) messages() {
+	if c.instance.verbatim() {
+		return // Datadog has taken it already.
+	}
 	tags, known := c.messageTags()
 	texts := []*value{c.tree.get("title")}
 	for _, event := range events() {

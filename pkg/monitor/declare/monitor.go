@@ -50,6 +50,18 @@ func (l *loader) newObject(in *instance, key Key, payload map[string]any) *Objec
 // title is the name at Datadog: what is declared, behind the environment.
 func (l *loader) title(text string) string { return "[" + l.Environment + "] " + text }
 
+// name is the title of an object, without the environment if it is verbatim.
+func (l *loader) name(in *instance) string {
+	text := in.tree.get("title").text()
+	if in.verbatim() {
+		return text
+	}
+	return l.title(text)
+}
+
+// verbatim tells whether an object was made elsewhere, and is to stay as it is.
+func (in *instance) verbatim() bool { return in.tree.get("verbatim").truth() }
+
 func (l *loader) compileMonitor(in *instance) {
 	tree := in.tree
 	kind := tree.get("type").text()
@@ -67,8 +79,8 @@ func (l *loader) compileMonitor(in *instance) {
 		}
 	}
 	payload := map[string]any{
-		"name": l.title(tree.get("title").text()), "type": kind, "options": options,
-		"tags": l.tags(in, tree.get("tags")),
+		"name": l.name(in), "type": kind, "options": options,
+		"tags": l.ownTags(in),
 	}
 	if n, ok := tree.get("priority").number(); ok {
 		payload["priority"] = n
@@ -144,6 +156,20 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 	}
 	l.profileOptions[name] = out
 	return out
+}
+
+// ownTags are the tags of an object. A verbatim one has those that it declares and no others.
+func (l *loader) ownTags(in *instance) []any {
+	declared := in.tree.get("tags")
+	if !in.verbatim() {
+		return l.tags(in, declared)
+	}
+	var all []string
+	for _, tag := range declared.texts() {
+		all = append(all, tag.text())
+	}
+	slices.Sort(all)
+	return anys(slices.Compact(all))
 }
 
 // tags joins the tags of the file, of the object and of the environment, in order and each once.

@@ -28,6 +28,7 @@ type standInKey struct{}
 //
 //	datadog start            a Datadog without objects, and the keys for it
 //	datadog foreign N        N objects of others that look like ours
+//	datadog add TITLE        a monitor of others with the tag team:orders
 //	datadog untouched        fails when one of these changed
 //	datadog edit KIND.NAME FIELD VALUE   somebody changes an object of the stack
 //	datadog untag KIND.NAME TAG          somebody removes a tag that begins so
@@ -75,6 +76,13 @@ func (d *standIn) act(command string, args []string) string {
 		if d.sum != d.Checksum() {
 			return "somebody else's object was changed"
 		}
+	case "add":
+		_, err := d.Add(declare.Monitor, map[string]any{
+			"name": arg(0), "type": "query alert", "message": "Orders are slow. @slack-latam", "tags": []any{"team:orders"},
+			"query":   "avg(last_5m):avg:kubernetes.cpu.usage.total{kube_namespace:latam} > 3",
+			"options": map[string]any{"thresholds": map[string]any{"critical": 3.0}},
+		})
+		return said(err)
 	case "has":
 		if n := len(d.ours(declare.Kind(arg(0)))); strconv.Itoa(n) != arg(1) {
 			return "there are " + strconv.Itoa(n)

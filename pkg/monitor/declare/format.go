@@ -15,6 +15,9 @@ var (
 	address    = regexp.MustCompile(`^[^\s]+/[^\s]+$`)
 )
 
+// maxItems is how many entries a list has at most, those of for_each aside.
+const maxItems = 100
+
 // dashboardColumns is how wide a dashboard is.
 const dashboardColumns = 12
 
@@ -47,7 +50,9 @@ func rangeShape(f form, doc string, lowest float64, highest ...float64) *shape {
 	return s
 }
 
-func listShape(doc string, of *shape) *shape { return &shape{form: list, doc: doc, of: of} }
+func listShape(doc string, of *shape) *shape {
+	return &shape{form: list, doc: doc, of: of, most: maxItems}
+}
 
 func tableShape(doc string, names *regexp.Regexp, like string, of *shape) *shape {
 	return &shape{form: table, doc: doc, names: names, like: like, of: of}
@@ -179,8 +184,9 @@ func monitorShape() *shape {
 			needed("recovery_window", patternShape("write the window that has to be good", windowText, "last_15m")))),
 		optional("options", optionsShape("Options that no profile gives.")),
 		optional("notify", notifyShape()),
-		optional("message", messageShape()),
+		optional("message", eitherShape("What is said of what. A verbatim monitor may have one text, which is sent as it is.", messageShape(), textShape(""))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
 }
@@ -203,7 +209,7 @@ func enabledShape() *shape {
 
 func forEachShape() *shape {
 	return eitherShape("One object for each of these: the word datasets, a list or a map.",
-		choiceShape("", "datasets"), listShape("", anyShape()), &shape{form: table, of: anyShape()})
+		choiceShape("", "datasets"), &shape{form: list, of: anyShape()}, &shape{form: table, of: anyShape()})
 }
 
 func notifyShape() *shape {
@@ -253,8 +259,14 @@ func sloShape() *shape {
 		optional("notify", recordShape("Who is told by its alerts.",
 			optional("page", oneOrMore("Of what burns fast.")), optional("ticket", oneOrMore("Of what burns slowly.")))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
+}
+
+// verbatimShape is for objects that were made elsewhere and are to stay as they are.
+func verbatimShape() *shape {
+	return booleanShape("Whether title and tags stay as they are: without the environment, and without the tags of the file.")
 }
 
 func dashboardShape() *shape {

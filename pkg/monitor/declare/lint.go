@@ -229,7 +229,7 @@ func (l *loader) lintLatency(in *instance) {
 		return
 	}
 	name := v.get("metric").text()
-	m, ok := l.ownMetrics()[name]
+	m, ok := l.own[name]
 	if !ok {
 		return // unknown, or somebody else's, and reported or not to be known
 	}
@@ -318,7 +318,9 @@ func (l *loader) lintTags(o *Object, in *instance) {
 		l.lintTag(v, " in "+in.file().path)
 	}
 	for _, v := range in.tree.get("tags").texts() {
-		l.lintTag(v, in.where())
+		if key, _, _ := strings.Cut(v.text(), ":"); key != "env" || !in.verbatim() {
+			l.lintTag(v, in.where())
+		}
 	}
 	tags, _ := o.Payload["tags"].([]any)
 	if len(tags) > maxTags {

@@ -315,6 +315,74 @@ func TestMetric(t *testing.T) {
 	}
 }
 
+// TestUnset tells what becomes of objects that need what the environment does not have.
+func TestUnset(t *testing.T) {
+	t.Parallel()
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Values.Gateway = ""
+	set, err := declare.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Lookup(declare.Key{Kind: declare.Monitor, Name: "off"}) != nil {
+		t.Error("a monitor of the gateway is there without one")
+	}
+	o.Values.Region = ""
+	_, err = declare.Load(o)
+	if want := "small.yaml:56:12: ${region} in monitor zone is not known in environment prod; set it, or leave the object out with enabled: \"${region}\""; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// TestWarnings tells whether a role without a handle is named once, with the number of its monitors.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Notify = map[string][]string{"chat": {"@slack-latam-alerts"}, "ticket": {"@jira-latam"}}
+	set, err := declare.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"role page has no handle in environment prod: nobody is woken up by 3 monitors; set notify in latam.yaml"}
+	if diff := cmp.Diff(want, set.Warnings); diff != "" {
+		t.Error(diff)
+	}
+	errors := set.Lookup(declare.Key{Kind: declare.Monitor, Name: "errors"})
+	if message := errors.Payload["message"].(string); strings.Contains(message, "@pagerduty") || !errors.Pages || len(errors.Roles["alert"]) == 0 {
+		t.Errorf("got %v, %v: %s", errors.Pages, errors.Roles, message)
+	}
+}
+
+// TestHandles tells whether a handle that Datadog would not understand is found in latam.yaml.
+func TestHandles(t *testing.T) {
+	t.Parallel()
+	for handle, want := range map[string]string{
+		"@slack-latam-alerts": "", "@pagerduty-latam": "", "@webhook-x": "", "@teams-x_y": "", "@somebody@example.com": "", "@somebody.else@mail.example.com": "",
+		"@workflow-page": "", "@opsgenie-latam": "", "@team-data": "",
+		"slack-latam":      "write it like @pagerduty-latam",
+		"@slack latam":     "write it like @pagerduty-latam",
+		"@workflow-x(k=v)": "without spaces and brackets",
+		"@pagerdut-latam":  `did you mean "pagerduty"?`,
+		"@somebody@":       "write it like @pagerduty-latam",
+		"":                 "write it like @pagerduty-latam",
+	} {
+		o := options(t, map[string]string{"small.yaml": small})
+		o.Notify["chat"] = []string{handle}
+		_, err := declare.Load(o)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%q: %v", handle, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), "latam.yaml:14:23: notify.chat of environment prod: ") || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q: got %v, want %s", handle, err, want)
+		}
+	}
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Notify["pgae"] = []string{"@pagerduty-latam"}
+	if _, err := declare.Load(o); err == nil || !strings.Contains(err.Error(), `there is no role "pgae"; did you mean "page"?`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestTwice tells whether the same files give the same bytes, in whatever order maps are walked.
 func TestTwice(t *testing.T) {
 	t.Parallel()

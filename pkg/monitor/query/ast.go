@@ -8,7 +8,9 @@ import (
 
 // Query is one of *Metric, *Check, *Composite, *SLOAlert or *Opaque.
 type Query interface {
-	// String writes the query in its canonical form: one space around operators, none elsewhere.
+	// String writes the query in its canonical form: one space around operators, one after the commas
+	// between arguments, none elsewhere, and no parentheses that are not needed. What was parsed is
+	// parsed from its canonical form again, into the same.
 	String() string
 	isQuery()
 }
@@ -17,11 +19,11 @@ type Query interface {
 type Metric struct {
 	// Change is set for change(...) and pct_change(...), which compare with the window Shift ago.
 	Change *Change
-	// Aggregate is how the points of the window become one: avg, sum, min, max, or a percentile such as p95.
+	// Aggregate is how the points of the window become one: avg, sum, min, max, percentile, or one such as p95.
 	Aggregate string
-	Window    time.Duration // from last_5m, last_1h, last_2d
+	Window    time.Duration // from last_5m, last_1h, last_2d; a minute to a week
 	Expr      Expr
-	Op        string // > >= < <=, == and != with change only
+	Op        string // > >= < <= == !=
 	Threshold float64
 }
 
@@ -53,9 +55,15 @@ type Logic interface {
 type (
 	// Operand names a monitor: digits, or ${ref:monitor.NAME} as it is written.
 	Operand struct{ ID string }
-	Not     struct{ Of Logic }
-	And     struct{ Left, Right Logic }
-	Or      struct{ Left, Right Logic }
+
+	// Not is true when Of is not.
+	Not struct{ Of Logic }
+
+	// And is true when both sides are.
+	And struct{ Left, Right Logic }
+
+	// Or is true when one of the sides is.
+	Or struct{ Left, Right Logic }
 )
 
 // SLOAlert watches how fast an SLO burns its budget (LongWindow is set), or how much of it is gone.
@@ -78,6 +86,7 @@ type Expr interface {
 
 // The parts of an Expr.
 type (
+	// Number is a constant.
 	Number struct{ Value float64 }
 
 	// Series is a metric: sum:kubernetes.cpu.usage{env:prod} by {host}.as_count().rollup(sum, 60).
@@ -99,14 +108,17 @@ type (
 		Name string
 		Args []Expr
 		// Words are the arguments that are no expressions, in their order: 'agile', 3 after it, interval=60.
+		// Texts keep their quotes.
 		Words []string
 	}
 
+	// Binary is arithmetic with two sides.
 	Binary struct {
 		Op          byte // + - * /
 		Left, Right Expr
 	}
 
+	// Negate is the minus sign before something that is no number.
 	Negate struct{ Of Expr }
 )
 
@@ -123,7 +135,8 @@ type Matcher struct {
 	Any        [][]Matcher // OR of ANDs; then Key is empty
 }
 
-// Modifier is what follows a series: as_count, or rollup with its arguments as text.
+// Modifier is what follows a series: as_count, or rollup with its arguments as text; words and numbers
+// are as they are, texts keep their quotes.
 type Modifier struct {
 	Name string
 	Args []string

@@ -19,7 +19,7 @@ func parse(t *testing.T, kind, text string) query.Query {
 
 func TestFacts(t *testing.T) {
 	t.Parallel()
-	q := parse(t, "query alert", "avg(last_5m):100 * default_zero(sum:a{env:prod,!x:y} by {host,zone}) / -(sum:b{env:prod AND (q:r OR s IN (t,u))} by {zone,host,pod} + p95:c{bare}) > 1")
+	q := parse(t, "query alert", "avg(last_5m):100 * default_zero(sum:a{env:prod,!x:y} by {host,disk,zone}) / -(sum:b{env:prod AND (q:r OR s IN (t,u))} by {zone,host,pod} + p95:c{bare}) > 1")
 	var names []string
 	for _, s := range query.SeriesOf(q) {
 		names = append(names, s.Metric)

@@ -73,11 +73,5 @@ func knownTags(text string) []string {
 	return strings.Fields(text)
 }
 
-// Nearest returns the known metric or service check that name was probably meant to be, or "". A metric
-// of Google's whose suffix was left out is one of those with a suffix: .avg, .samplecount or .sumsqdev.
-func Nearest(name string) string {
-	if _, ok := Lookup(name + ".avg"); ok {
-		return name + ".avg"
-	}
-	return strictyaml.Nearest(name, KnownNames())
-}
+// Nearest returns the known metric or service check that name was probably meant to be, or "".
+func Nearest(name string) string { return strictyaml.Nearest(name, KnownNames()) }

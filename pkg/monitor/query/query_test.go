@@ -21,6 +21,10 @@ var canonical = []struct{ kind, text, want string }{
 	{"query alert", "pct_change(avg(last_60m), 1h_ago):avg:x{*} != -5.50", "pct_change(avg(last_1h),last_1h):avg:x{*} != -5.5"},
 	{"query alert", "percentile(last_5m):p95:x{a:b,!c:d} by {http.route} > 1e-3", "percentile(last_5m):p95:x{a:b,!c:d} by {http.route} > 0.001"},
 	{"metric alert", "avg(last_168h):-(avg:a{*} - (avg:b{*} - -3)) * -1 < -0", "avg(last_1w):-(avg:a{*} - (avg:b{*} - -3)) * -1 < 0"},
+	{"query alert", "avg(last_5m):--avg:x{*} - - -abs(-(-avg:y{*})) > 1", "avg(last_5m):avg:x{*} - abs(avg:y{*}) > 1"},
+	{"query alert", "avg(last_5m):avg:x{*} * 1000000000000000000000 + 0.0000001 > 5e300", "avg(last_5m):avg:x{*} * 1e+21 + 1e-07 > 5e+300"},
+	{"query alert", "avg(last_1d):top5_mean(avg:x{*} by {host}.rollup(max,daily,'America/Santiago').fill( last , 300 )) > 1", "avg(last_1d):top5_mean(avg:x{*} by {host}.rollup(max, daily, 'America/Santiago').fill(last, 300)) > 1"},
+	{"query alert", "avg(last_5m):timeshift(avg:x{*}.rollup(60), -3600) - count(value: value > 0.5 ):y{*} > 1", "avg(last_5m):timeshift(avg:x{*}.rollup(60), -3600) - count(v: v>0.5):y{*} > 1"},
 	{"service check", `"http.can_connect".over("instance:x").by("instance","url").last(4).count_by_status()`, ""},
 	{"service check", `'http.can_connect'.last( 4 ).over('*').exclude("a:b", "c").by("host").count_by_status( )`, `"http.can_connect".over("*").exclude("a:b","c").by("host").last(4).count_by_status()`},
 	{"composite", "${ref:monitor.publishing-high} && !(1||2)", "${ref:monitor.publishing-high} && !(1 || 2)"},
@@ -66,6 +70,7 @@ func TestFilters(t *testing.T) {
 		"a IN (x, y)":                          "a IN (x,y)",
 		"a in (x)":                             "a:x",
 		"a NOT IN (x,y)":                       "",
+		"a NOT IN (x)":                         "!a:x",
 		"a:x OR a:y*":                          "",
 		"NOT (a:b AND c:d)":                    "",
 		"NOT NOT (a:b AND c:d)":                "a:b,c:d",
@@ -94,6 +99,8 @@ func TestFilters(t *testing.T) {
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60)
+	// In the canonical form the innermost IN needs parentheses of its own.
+	widening := strings.Repeat("NOT (b AND ", 50) + "a IN (x*,y)" + strings.Repeat(")", 50)
 	for _, c := range []struct {
 		kind, text string
 		offset     int
@@ -103,6 +110,9 @@ func TestFaults(t *testing.T) {
 		{"query alert", "sum:x{*} > 1", 3, `expected "("`},
 		{"query alert", "avg(5m):sum:x{*} > 1", 4, "from last_1m to last_1w"},
 		{"query alert", "avg(last_8d):sum:x{*} > 1", 4, "from last_1m to last_1w"},
+		{"query alert", "change(avg(last_5m),5m):avg:x{*} > 1", 20, "such as last_5m or 1h_ago"},
+		{"query alert", "change(avg(last_5m),last_5m_ago):avg:x{*} > 1", 20, "such as last_5m or 1h_ago"},
+		{"query alert", "change(avg(last_5m)):avg:x{*} > 1", 19, "how long ago"},
 		{"query alert", "avg(last_5m):system.load.1{*} > 1", 13, "avg:system.load.1{*}"},
 		{"query alert", "avg(last_5m):avg:x > 1", 19, `{*} for all`},
 		{"query alert", "avg(last_5m):avg:x{} > 1", 19, `{*} for all`},
@@ -110,6 +120,10 @@ func TestFaults(t *testing.T) {
 		{"query alert", "avg(last_5m):avg:x{*}.as_cuont() > 1", 22, `did you mean "as_count"?`},
 		{"query alert", "avg(last_5m):avg:x{*}.as_count(1) > 1", 22, `no arguments`},
 		{"query alert", "avg(last_5m):avg:x{*}.rollup(sun, 60) > 1", 22, `rollup(sum, 60)`},
+		{"query alert", "avg(last_5m):avg:x{*}.rollup(sum, -60) > 1", 22, `rollup(sum, 60)`},
+		{"query alert", "avg(last_5m):avg:x{*}.rollup() > 1", 22, `rollup(sum, 60)`},
+		{"query alert", "avg(last_5m):avg:x{*}.as_count().as_rate() > 1", 33, `stands after as_count()`},
+		{"query alert", "avg(last_5m):avg:x{ä:ö} ? 1", 26, `at character 25 of`},
 		{"query alert", "avg(last_5m):avg:x{*}.fill(0) > 1", 22, `fill(last, 300)`},
 		{"query alert", "avg(last_5m):avg:x{*} by {host,host} > 1", 31, `twice`},
 		{"query alert", "avg(last_5m):avg:x{*} by {host:a} > 1", 26, `only its name`},
@@ -125,6 +139,14 @@ func TestFaults(t *testing.T) {
 		{"query alert", "avg(last_5m):count(v: w<=1):x{*} > 5", 22, "name of the value again"},
 		{"query alert", "avg(last_5m):top(avg:x{*}, 5, 'mean', avg:y{*}) > 5", 38, "stand before"},
 		{"query alert", strings.Repeat("x", 1<<20), 16 << 10, "limit"},
+		{"query alert", "avg(last_5m):avg:x{AND} > 1", 19, "expected a tag"},
+		{"query alert", "avg(last_5m):avg:x{a:b,or} > 1", 23, "expected a tag"},
+		{"query alert", "avg(last_5m):avg:" + strings.Repeat("x", 201) + "{*} > 1", 17, "200 are the limit"},
+		{"query alert", "avg(last_5m):avg:x{" + widening + "} > 1", 0, "more than 50"},
+		{"query alert", "avg(last_5m):" + strings.Repeat("1/", 8000) + "1 > 1", 0, "when it is written out"},
+		{"service check", `"x".over("a'b").last(4).count_by_status()`, 11, `cannot have quotes`},
+		{"composite", "1 && 123456789012345678901", 5, "the number of a monitor"},
+		{"slo alert", `error_budget("` + strings.Repeat("a", 65) + `").over("7d") > 1`, 13, "the id of an SLO"},
 		{"service check", `"x".by("host").last(4).count_by_status()`, 38, `.over("*")`},
 		{"service check", `"x".over("a b ").last(4).count_by_status()`, 9, `without spaces`},
 		{"service check", `"x".over("*").last(0).count_by_status()`, 19, "1 to 100"},

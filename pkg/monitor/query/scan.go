@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxText is the length of the longest query, as it is given and in its canonical form.
@@ -18,10 +19,12 @@ type Fault struct {
 	Offset  int // of the byte at which reading stopped
 	Message string
 	Hint    string // what to do about it, or ""
+
+	before int // characters before Offset
 }
 
 func (f *Fault) Error() string {
-	text := fmt.Sprintf("at character %d of the query: %s", f.Offset+1, f.Message)
+	text := fmt.Sprintf("at character %d of the query: %s", f.before+1, f.Message)
 	if f.Hint != "" {
 		text += "; " + f.Hint
 	}
@@ -38,14 +41,15 @@ type scanner struct {
 func newScanner(text string) (*scanner, error) {
 	s := &scanner{text: text}
 	if len(text) > maxText {
-		return nil, &Fault{Offset: maxText, Message: fmt.Sprintf("the text has %d bytes, and %d are the limit", len(text), maxText)}
+		s.at = maxText
+		return nil, s.fault(fmt.Sprintf("the text has %d bytes, and %d are the limit", len(text), maxText), "")
 	}
 	s.space()
 	return s, nil
 }
 
 func (s *scanner) fault(message, hint string) error {
-	return &Fault{Offset: s.at, Message: message, Hint: hint}
+	return &Fault{Offset: s.at, Message: message, Hint: hint, before: utf8.RuneCountInString(s.text[:s.at])}
 }
 
 // expected is the fault that something else stands here.

@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/latamctl/latamctl/pkg/strictyaml"
@@ -153,7 +154,7 @@ func (s *scanner) modifiers() ([]Modifier, error) {
 			}
 			m.Args = append(m.Args, arg)
 		}
-		if err := s.checkModifier(m, from); err != nil {
+		if err := s.checkModifier(m, modifiers, from); err != nil {
 			return nil, err
 		}
 		modifiers = append(modifiers, m)
@@ -161,8 +162,9 @@ func (s *scanner) modifiers() ([]Modifier, error) {
 	return modifiers, nil
 }
 
-// checkModifier refuses arguments that a modifier does not take.
-func (s *scanner) checkModifier(m Modifier, from int) error {
+// checkModifier refuses what Datadog would: arguments that a modifier does not take, and modifiers
+// that contradict those before it.
+func (s *scanner) checkModifier(m Modifier, before []Modifier, from int) error {
 	message := ""
 	switch m.Name {
 	case "as_count", "as_rate", "weighted":
@@ -170,14 +172,17 @@ func (s *scanner) checkModifier(m Modifier, from int) error {
 			message = m.Name + "() takes no arguments"
 		}
 	case "rollup":
-		methods := []string{"avg", "sum", "min", "max", "count"}
-		if len(m.Args) == 0 || !isDigit(m.Args[0][0]) && !slices.Contains(methods, m.Args[0]) {
+		if !isRollup(m.Args) {
 			message = "rollup takes how points become one (avg, sum, min, max or count), and for how many seconds: rollup(sum, 60)"
 		}
 	case "fill":
-		methods := []string{"zero", "null", "last", "linear"}
-		if len(m.Args) == 0 || len(m.Args) > 2 || !slices.Contains(methods, m.Args[0]) {
+		if len(m.Args) == 0 || len(m.Args) > 2 || !slices.Contains([]string{"zero", "null", "last", "linear"}, m.Args[0]) {
 			message = "fill takes what stands in for missing points (zero, null, last or linear), and for how many seconds at most: fill(last, 300)"
+		}
+	}
+	for _, other := range before {
+		if other.Name == m.Name || strings.HasPrefix(other.Name, "as_") && strings.HasPrefix(m.Name, "as_") {
+			message = fmt.Sprintf("%s() stands after %s()", m.Name, other.Name)
 		}
 	}
 	if message == "" {
@@ -185,4 +190,21 @@ func (s *scanner) checkModifier(m Modifier, from int) error {
 	}
 	s.at = from
 	return s.fault(message, "")
+}
+
+// isRollup knows (sum), (sum, 60), (60), and (avg, monthly, 'America/Santiago').
+func isRollup(args []string) bool {
+	if len(args) > 0 && slices.Contains([]string{"avg", "sum", "min", "max", "count"}, args[0]) {
+		if args = args[1:]; len(args) == 0 {
+			return true
+		}
+	}
+	if len(args) == 0 {
+		return false
+	}
+	if isLetter(args[0][0]) {
+		return len(args) <= 2 && slices.Contains([]string{"daily", "weekly", "monthly"}, args[0])
+	}
+	seconds, err := strconv.Atoi(args[0])
+	return err == nil && seconds > 0 && len(args) == 1
 }

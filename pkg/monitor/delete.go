@@ -201,6 +201,9 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	return nil
 }
 
+// maxFolders bounds how many runs of one second have a folder of their own.
+const maxFolders = 100
+
 // openFolder chooses a new folder for the backups of this run.
 func (r *run) openFolder() {
 	r.mu.Lock()
@@ -210,7 +213,7 @@ func (r *run) openFolder() {
 	}
 	base := filepath.Join(r.s.o.Dir, r.s.o.Now().UTC().Format("20060102T150405Z"))
 	r.folder = base
-	for n := 2; r.s.o.Process.Exists(r.folder); n++ {
+	for n := 2; n < maxFolders && r.s.o.Process.Exists(r.folder); n++ {
 		r.folder = fmt.Sprintf("%s-%d", base, n)
 	}
 }

@@ -151,9 +151,11 @@ func (w *world) id(kind declare.Kind, name string) string {
 func (w *world) ids(kind declare.Kind, name string) []string {
 	var ids []string
 	for _, o := range w.server.Objects(kind) {
-		owned := slices.Contains(texts(o["tags"]), fmt.Sprintf("latamctl_id:%s.%s", kind, name))
+		tags := texts(o["tags"])
+		owned := slices.Contains(tags, "managed_by:latamctl") && slices.Contains(tags, "latamctl_stack:"+stack) && slices.Contains(tags, fmt.Sprintf("latamctl_id:%s.%s", kind, name))
 		description, _ := o["description"].(string)
-		if owned || strings.Contains(description, fmt.Sprintf(" id=dashboard.%s ", name)) && kind == declare.Dashboard {
+		last := description[strings.LastIndex(description, "\n")+1:]
+		if owned || kind == declare.Dashboard && strings.HasPrefix(last, fmt.Sprintf("latamctl stack=%s id=dashboard.%s ", stack, name)) {
 			ids = append(ids, idOf(o))
 		}
 	}

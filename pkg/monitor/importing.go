@@ -367,8 +367,8 @@ func nodesOf(live Live) []query.Node {
 }
 
 // paste is what Datadog has of an object, as it would be declared; empty when a file cannot say it.
-func (s *Syncer) paste(f *found, known map[declare.Kind]map[string]declare.Key) string {
-	sp := &speller{environment: s.o.Set.Environment, known: known}
+func (s *Syncer) paste(f *found, known map[declare.Kind]map[string]declare.Key, roles map[string][]string) string {
+	sp := &speller{environment: s.o.Set.Environment, roles: roles, known: known}
 	entry, err := sp.spell(f.live)
 	if err != nil {
 		return ""

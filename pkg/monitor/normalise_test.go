@@ -94,7 +94,7 @@ func (g *generator) object(kind declare.Kind) map[string]any {
 }
 
 func (g *generator) monitor() map[string]any {
-	critical := g.one(10, 10.5, 0, 100).(any)
+	critical := g.one(10, 10.5, 0, 100)
 	window := g.one("last_5m", "last_1h").(string)
 	by := g.one("", " by {host}", " by {"+g.space()+"host,"+g.space()+"env}").(string)
 	function := g.one("default_zero", "abs").(string)

@@ -58,7 +58,6 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/hashicorp/terraform-json", "pkg/stack", "pkg/stack"},
 	{"github.com/hashicorp/hc-install/releases", "pkg/stack", "terraform.Install"},
 	{"github.com/hashicorp/hcl/v2/hclparse", "pkg/stack", "pkg/stack/contract"},
-	{"github.com/hashicorp/hcl/v2/hclwrite", "pkg/monitor", "pkg/monitor/export"},
 	{"k8s.io/client-go/dynamic", "pkg/deploy", "pkg/deploy"},
 	{"k8s.io/client-go/rest", "pkg/deploy", "pkg/deploy"},
 	{"sigs.k8s.io/kustomize/api/krusty", "pkg/deploy", "deploy.Render"},

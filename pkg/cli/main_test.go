@@ -43,11 +43,13 @@ func TestScripts(t *testing.T) {
 			// No session may find an emulator of the machine that runs the tests.
 			env.Setenv("PUBSUB_EMULATOR_HOST", "")
 			env.Setenv("BIGTABLE_EMULATOR_HOST", "")
+			env.Values[standInKey{}] = &standIn{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await":        await,
 			"await-output": awaitOutput,
+			"datadog":      datadogCommand(t),
 		},
 		RequireExplicitExec: true,
 	})

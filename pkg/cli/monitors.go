@@ -2,8 +2,8 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -14,6 +14,12 @@ import (
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
+
+// errInvalidMonitors stands for what a plan shows by itself.
+var errInvalidMonitors = errors.New("what is declared is not valid")
+
+// filesHint is how to go on with files that are at fault.
+const filesHint = "docs/monitors-format.md describes the files; latamctl monitors plan --offline checks them again"
 
 const defaultRunbooks = "https://github.com/latamctl/latamctl/blob/main/docs/runbooks"
 
@@ -60,23 +66,34 @@ func addMonitorFlags(cmd *cobra.Command, o *monitorOptions) {
 }
 
 // stackName is the namespace of ownership at Datadog.
-func (a *app) stackName() string { return a.decl.Name + "-" + a.global.env }
+func (a *app) stackName() string { return strings.ToLower(a.decl.Name + "-" + a.global.env) }
+
+// monitorInput is where what is declared comes from, and what it is expanded with.
+func (a *app) monitorInput(o *monitorOptions) (declare.Options, error) {
+	in := declare.Options{
+		BuiltIn: monitors.FS(), OwnDir: o.dir,
+		Declaration: a.decl, Environment: a.global.env, Values: a.monitorValues(o), Notify: o.notify,
+	}
+	if o.dir == "" {
+		return in, nil
+	}
+	own, err := a.proc.FS(o.dir)
+	if err != nil {
+		return in, fail(exitUsage, "point --dir at the folder that holds your YAML files", fmt.Errorf("read your monitors: %w", err))
+	}
+	in.Own = own
+	return in, nil
+}
 
 // loadMonitors reads what is declared for the environment, and says what is probably not meant.
 func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {
-	var own fs.FS
-	if o.dir != "" {
-		var err error
-		if own, err = a.proc.FS(o.dir); err != nil {
-			return nil, fail(exitUsage, "point --dir at the folder that holds your YAML files", fmt.Errorf("read your monitors: %w", err))
-		}
-	}
-	set, err := declare.Load(declare.Options{
-		BuiltIn: monitors.FS(), Own: own, OwnDir: o.dir,
-		Declaration: a.decl, Environment: a.global.env, Values: a.monitorValues(o), Notify: o.notify,
-	})
+	in, err := a.monitorInput(o)
 	if err != nil {
-		return nil, fail(exitInvalid, "docs/monitors-format.md describes the files; latamctl monitors plan --offline checks them again", err)
+		return nil, err
+	}
+	set, err := declare.Load(in)
+	if err != nil {
+		return nil, fail(exitInvalid, filesHint, err)
 	}
 	if !a.global.quiet {
 		for _, w := range set.Warnings {

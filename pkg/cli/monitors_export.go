@@ -14,9 +14,6 @@ import (
 	"github.com/latamctl/latamctl/pkg/monitor/export"
 )
 
-// exportFormats are what monitors export writes.
-func exportFormats() []string { return []string{"json", "terraform", "openslo"} }
-
 func monitorsExportCmd(a *app) *cobra.Command {
 	var o monitorOptions
 	var format, out string
@@ -30,19 +27,19 @@ SLOs with their alerts. The same input gives the same bytes. It needs no keys.`,
 		Args:    cobra.NoArgs,
 	}
 	cmd.RunE = a.run(settings, func(context.Context, []string) error { return a.runMonitorsExport(&o, format, out) })
-	cmd.Flags().StringVar(&format, "format", "json", "format: "+strings.Join(exportFormats(), ", "))
+	cmd.Flags().StringVar(&format, "format", export.JSON, "format: "+strings.Join(export.Formats(), ", "))
 	cmd.Flags().StringVar(&out, "out", "", "write to this file instead of standard output")
 	config.MarkInvocation(cmd.Flags(), "format", "out")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(exportFormats(), cobra.ShellCompDirectiveNoFileComp)) // It fails only for an unknown flag.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(export.Formats(), cobra.ShellCompDirectiveNoFileComp)) // It fails only for an unknown flag.
 	addMonitorFlags(cmd, &o)
 	return cmd
 }
 
 func (a *app) runMonitorsExport(o *monitorOptions, format, out string) error {
 	switch {
-	case !slices.Contains(exportFormats(), format):
-		return failf(exitUsage, "", "format %q is not one of %s", format, strings.Join(exportFormats(), ", "))
-	case a.global.output == outputJSON && format != "json":
+	case !slices.Contains(export.Formats(), format):
+		return failf(exitUsage, "", "format %q is not one of %s", format, strings.Join(export.Formats(), ", "))
+	case a.global.output == outputJSON && format != export.JSON:
 		return failf(exitUsage, "choose one", "-o json and --format %s both say what standard output is", format)
 	}
 	set, err := a.loadMonitors(o)

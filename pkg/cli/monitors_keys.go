@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/proc"
 	"github.com/latamctl/latamctl/pkg/telemetry"
@@ -57,9 +58,26 @@ func (a *app) openDatadog(setting string) (*datadog.Client, error) {
 // monitorFault gives the errors of monitors their exit codes and hints.
 func (a *app) monitorFault(ctx context.Context, err error) error {
 	var f *fault
+	var refusal *monitor.Refusal
+	var rejected *monitor.Rejected
+	var unverified *monitor.Unverified
+	var unknown *monitor.UnknownName
+	var spec *monitor.BadSpec
 	switch {
 	case err == nil, errors.As(err, &f):
 		return err
+	case errors.As(err, &refusal):
+		return fail(exitRefused, refusal.Hint, err)
+	case errors.As(err, &rejected):
+		return fail(exitInvalid, "correct it there; latamctl monitors plan asks Datadog again", err)
+	case errors.As(err, &spec):
+		return fail(exitUsage, "latamctl monitors import --help has examples", err)
+	case errors.As(err, &unknown):
+		return fail(exitUsage, "latamctl monitors plan --offline --detail lists what is declared", err)
+	case errors.Is(err, datadog.ErrNotFound):
+		return fail(exitFailed, "check the id, and that the keys are of its organization", err)
+	case errors.As(err, &unverified):
+		return fail(exitFailed, "latamctl monitors plan --detail --env "+a.global.env+" shows how; somebody else may be writing too", err)
 	case errors.Is(context.Cause(ctx), proc.ErrInterrupted):
 		return fail(exitInterrupted, "", err)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
@@ -70,6 +88,8 @@ func (a *app) monitorFault(ctx context.Context, err error) error {
 		return fail(exitDenied, a.deniedHint(), err)
 	case errors.Is(err, datadog.ErrUnavailable), errors.Is(err, datadog.ErrAmbiguous):
 		return fail(exitUnavailable, "run it again: nothing is made twice; https://status.datadoghq.com says how Datadog is", err)
+	case errors.Is(err, datadog.ErrInvalid):
+		return fail(exitInvalid, "Datadog refuses the content; correct the file", err)
 	case errors.Is(err, datadog.ErrReferenced):
 		return fail(exitRefused, "change or delete first what refers to it; --force deletes it all the same", err)
 	}

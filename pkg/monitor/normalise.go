@@ -3,8 +3,10 @@ package monitor
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -281,12 +283,68 @@ func normalSLO(p map[string]any) map[string]any {
 		}
 		return n
 	}
-	spec, _ = canonicalQueries(spec).(map[string]any)
-	if slice, ok := spec["time_slice"].(map[string]any); ok && slice["query_interval_seconds"] == 300.0 {
-		delete(slice, "query_interval_seconds")
-	}
-	set(n, "sli_specification", spec)
+	set(n, "sli_specification", normalIndicator(spec))
 	return n
+}
+
+// normalIndicator is what an SLO counts, with its queries in place of the names that stand for them in
+// formulas: the names mean nothing.
+func normalIndicator(spec map[string]any) map[string]any {
+	out := maps.Clone(spec)
+	if count, ok := spec["count"].(map[string]any); ok {
+		good, isGood := inlined(count["good_events_formula"], count["queries"])
+		bad, isBad := inlined(count["bad_events_formula"], count["queries"])
+		if isGood && isBad {
+			out["count"] = map[string]any{"good": good, "bad": bad}
+		}
+	}
+	if slice, ok := spec["time_slice"].(map[string]any); ok {
+		slice = maps.Clone(slice)
+		out["time_slice"] = slice
+		if q, ok := slice["query"].(map[string]any); ok {
+			formulas, _ := q["formulas"].([]any)
+			if text, ok := inlined(item(formulas, 0), q["queries"]); ok && len(formulas) == 1 {
+				slice["query"] = text
+			}
+		}
+		if slice["query_interval_seconds"] == 300.0 {
+			delete(slice, "query_interval_seconds")
+		}
+	}
+	rewritten, _ := canonicalQueries(out).(map[string]any)
+	return rewritten
+}
+
+// formulaName is a name in a formula; what a parenthesis follows is a function.
+var formulaName = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*(\s*\()?`)
+
+// inlined is a formula with the metric queries that it names. ok is false when there is more to them.
+func inlined(formula, queries any) (text string, ok bool) {
+	f, _ := formula.(map[string]any)
+	list, _ := queries.([]any)
+	text = textOf(f["formula"])
+	if text == "" || len(f) != 1 {
+		return "", false
+	}
+	byName := map[string]string{}
+	for _, item := range list {
+		q, _ := item.(map[string]any)
+		if q["data_source"] != "metrics" || len(q) != 3 || textOf(q["query"]) == "" {
+			return "", false
+		}
+		byName[textOf(q["name"])] = textOf(q["query"])
+	}
+	text = formulaName.ReplaceAllStringFunc(text, func(name string) string {
+		if q, ok := byName[name]; ok {
+			return "(" + q + ")"
+		}
+		return name
+	})
+	e, err := query.ParseExpr(text)
+	if err != nil {
+		return "", false
+	}
+	return e.String(), true
 }
 
 // normalThresholds are the targets of an SLO from the shortest timeframe to the longest.

@@ -25,7 +25,7 @@ const hashDigits = 12
 
 var (
 	markLine     = regexp.MustCompile(`^latamctl stack=(\S+) id=dashboard\.(\S+?)(?: hash=(\S*))?$`)
-	knownName    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*$`)
+	knownName    = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 	versionedSum = regexp.MustCompile(`^[0-9]+-[0-9a-f]{12}$`)
 )
 

@@ -12,7 +12,7 @@ import (
 
 var (
 	// reference is an object of ours instead of its id.
-	reference   = regexp.MustCompile(`\$\{ref:(metric|monitor|slo|dashboard)\.([a-z0-9][a-z0-9.-]*)\}`)
+	reference   = regexp.MustCompile(`\$\{ref:(metric|monitor|slo|dashboard)\.([a-z0-9][a-z0-9._-]*)\}`)
 	compositeID = regexp.MustCompile(`\$\{ref:[^}]*\}|\b[0-9]+\b`)
 	alertID     = regexp.MustCompile(`\b(burn_rate|error_budget)\(\s*(["'])([^"']*)["']`)
 )

@@ -16,7 +16,7 @@ import (
 )
 
 // SavedSchema is the schema of saved plans.
-const SavedSchema = "latamctl.monitors-plan/v1"
+const SavedSchema = "latamctl.monitors-saved-plan/v1"
 
 // MaxSavedBytes is the size of the largest saved plan that is read.
 const MaxSavedBytes = 64 << 20
@@ -56,11 +56,14 @@ func (s *Syncer) Save(p *Planned) ([]byte, error) {
 	if saved.Digest, err = saved.digest(); err != nil {
 		return nil, err
 	}
-	content, err := json.MarshalIndent(saved, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // Queries are full of > and &&.
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(saved); err != nil {
 		return nil, fmt.Errorf("write the plan: %w", err)
 	}
-	return append(content, '\n'), nil
+	return b.Bytes(), nil
 }
 
 func (s *Syncer) saved(p *Planned) *Saved {

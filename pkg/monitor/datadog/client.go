@@ -88,7 +88,7 @@ func New(o Options) (*Client, error) {
 	}
 	c.http = &http.Client{
 		Transport: &transport{
-			base: o.Transport, authorize: authorizer(o), limits: newLimiter(), log: o.Log,
+			base: o.Transport, authorize: authorizer(o), scrub: c.scrubError, limits: newLimiter(), log: o.Log,
 			attemptTime: o.AttemptTime, maxBodyBytes: o.MaxBodyBytes,
 		},
 		// The keys go nowhere but to the address that was asked for.
@@ -186,8 +186,10 @@ func checkKeys(o Options) error {
 	return fmt.Errorf("no keys: set DD_API_KEY and DD_APP_KEY, or DD_BEARER_TOKEN: %w", ErrDenied)
 }
 
+// authorizer returns what adds the keys and the program's name to a request.
 func authorizer(o Options) func(http.Header) {
 	return func(h http.Header) {
+		h.Set("User-Agent", o.UserAgent)
 		if o.BearerToken.IsSet() {
 			h.Set("Authorization", "Bearer "+o.BearerToken.Reveal())
 			return
@@ -219,7 +221,7 @@ func (c *Client) do(ctx context.Context, send func(context.Context) (*http.Respo
 	if response == nil {
 		return nil, c.noAnswer(ctx, k, err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // It is in memory already.
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, c.noAnswer(ctx, k, err)

@@ -105,13 +105,13 @@ func (c *Client) unreadable(k *call, body []byte, err error) error {
 // remarks are what the user needs beside Datadog's own words.
 func (c *Client) remarks(k *call, kind error) []string {
 	var said []string
-	if k.attempts > 1 {
+	if k.attempts > 1 && (kind == nil || errors.Is(kind, ErrUnavailable) || errors.Is(kind, ErrAmbiguous)) {
 		said = append(said, fmt.Sprintf("gave up after %d attempts", k.attempts))
 	}
-	switch kind {
-	case ErrDenied:
+	if errors.Is(kind, ErrDenied) {
 		said = append(said, c.denied(k))
-	case ErrAmbiguous:
+	}
+	if errors.Is(kind, ErrAmbiguous) {
 		said = append(said, "it is not known whether it was made")
 	}
 	return said

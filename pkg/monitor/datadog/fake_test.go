@@ -137,7 +137,7 @@ func aMonitor() object {
 		"type": "query alert", "name": "Ingest errors", "message": "Look. @slack-latam-alerts", "priority": nil,
 		"tags":    []any{"managed_by:latamctl", "latamctl_stack:latam-prod", "latamctl_id:monitor.ingest-errors"},
 		"query":   "max(last_5m):default_zero(sum:latam.errors{env:prod}.as_count().rollup(sum, 60)) > 10",
-		"options": object{"thresholds": object{"critical": 10.0, "warning": 7.5}, "new_group_delay": 60.0, "renotify_statuses": []any{"alert"}, "on_missing_data": "default"},
+		"options": object{"thresholds": object{"critical": 10.0, "warning": 7.5}, "new_group_delay": 60.0, "renotify_interval": 30.0, "renotify_statuses": []any{"alert"}, "on_missing_data": "default"},
 	}
 }
 
@@ -248,3 +248,5 @@ func short(t *testing.T, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+func jsonBody(r *http.Request, into any) error { return json.NewDecoder(r.Body).Decode(into) }

@@ -180,7 +180,7 @@ func (b *bucket) learn(told limits, window int, refused bool, now time.Time) {
 	case refused:
 		if first || end.After(b.end) || b.left > 0 {
 			b.window++
-			b.end = now.Add(max(told.reset, told.retryAfter) + resetMargin)
+			b.end = now.Add(afterRefusal(told))
 		}
 		b.left, b.guess = 0, false
 	case first, b.guess && window == b.window:
@@ -198,6 +198,15 @@ func (b *bucket) learn(told limits, window int, refused bool, now time.Time) {
 			b.end = end
 		}
 	}
+}
+
+// afterRefusal is how long a refused bucket stays closed. A reset in less than a second is tried soon: it is nearer
+// than the margin, and a second refusal does no harm.
+func afterRefusal(told limits) time.Duration {
+	if wait := max(told.reset, told.retryAfter); wait > 0 {
+		return wait + resetMargin
+	}
+	return resetMargin / 10
 }
 
 // readLimits reads X-RateLimit-*, and tells whether they make sense.

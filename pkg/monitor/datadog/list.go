@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	pageSize = 1000 // the most that the API gives
-	maxWalks = 3    // how often a list is read that changes meanwhile
-	maxPages = 1000
+	pageSize   = 1000 // the most that the API gives
+	searchSize = 200
+	maxWalks   = 3 // how often a list is read that changes meanwhile
+	maxPages   = 1000
 	// maxStale is how many monitors that only the search knows are looked up one by one.
 	maxStale = 200
 )
@@ -142,20 +143,24 @@ func (c *Client) crossCheck(ctx context.Context, stack string, all []declare.Liv
 		listed[live.ID] = true
 	}
 	var missing []string
-	const perPage = 200
-	for page := range int64(maxPages) {
-		_, ids, err := c.searchMonitors(ctx, stack, page, perPage)
+	searched := map[string]bool{}
+	for page := int64(0); len(searched) < total && page < maxPages; page++ {
+		_, ids, err := c.searchMonitors(ctx, stack, page, searchSize)
 		if err != nil {
 			return fmt.Errorf("count the monitors: %w", err)
 		}
-		for _, id := range ids {
-			if !listed[id] {
-				missing = append(missing, id)
-			}
-		}
-		if len(ids) < perPage {
+		if len(ids) == 0 {
 			break
 		}
+		for _, id := range ids {
+			if !listed[id] && !searched[id] {
+				missing = append(missing, id)
+			}
+			searched[id] = true
+		}
+	}
+	if len(searched) < total {
+		return partial(declare.Monitor, "it has %d of %d, and the search gives %d of them", len(all), total, len(searched))
 	}
 	if len(missing) > maxStale {
 		return partial(declare.Monitor, "it has %d of %d", len(all), total)
@@ -256,7 +261,12 @@ func last(items []map[string]any) bool {
 }
 
 func (c *Client) listSLOs(ctx context.Context, stack string) ([]declare.Live, error) {
-	tag := "latamctl_stack:" + stack
+	all, err := c.slosWith(ctx, "latamctl_stack:"+stack)
+	return keepOurs(all, stack), err
+}
+
+// slosWith reads the SLOs that carry a tag, and holds their number against the one that the server counts.
+func (c *Client) slosWith(ctx context.Context, tag string) ([]declare.Live, error) {
 	items, err := c.walk(ctx, declare.SLO, func(ctx context.Context, offset, limit int) (chunk, error) {
 		from, most := int64(offset), int64(limit)
 		var page struct {
@@ -289,7 +299,7 @@ func (c *Client) listSLOs(ctx context.Context, stack string) ([]declare.Live, er
 			return nil, partial(declare.SLO, "%v", err)
 		}
 	}
-	return keepOurs(all, stack), nil
+	return all, nil
 }
 
 // listDashboards reads the summaries of all dashboards, and those whole whose description has the mark of the stack.

@@ -34,6 +34,7 @@ var (
 type transport struct {
 	base         http.RoundTripper
 	authorize    func(http.Header)
+	scrub        func(error) error
 	limits       *limiter
 	log          *slog.Logger
 	attemptTime  time.Duration
@@ -90,7 +91,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 			break
 		}
 		t.log.DebugContext(ctx, "datadog call is repeated", "method", c.method, "path", c.path, "status", a.status(),
-			"error", a.err, "attempt", c.attempts, "wait", wait)
+			"error", t.scrub(a.err), "attempt", c.attempts, "wait", wait)
 		if wait > 0 && pause(ctx, wait, nil) != nil {
 			break
 		}
@@ -120,8 +121,8 @@ func takeBody(request *http.Request) ([]byte, error) {
 	if request.Body == nil || request.Body == http.NoBody {
 		return nil, nil
 	}
-	defer request.Body.Close()
-	return io.ReadAll(request.Body)
+	data, err := io.ReadAll(request.Body)
+	return data, errors.Join(err, request.Body.Close())
 }
 
 // send makes one attempt. An answer that could not be read whole is kept for its headers, beside the error.
@@ -141,7 +142,7 @@ func (t *transport) send(request *http.Request, body []byte) attempt {
 	if err != nil {
 		return attempt{err: timedOut(request.Context(), err, t.attemptTime)}
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // What counts was read.
 	data, err := io.ReadAll(io.LimitReader(response.Body, t.maxBodyBytes+1))
 	switch {
 	case err != nil && request.Context().Err() != nil:

@@ -15,6 +15,9 @@ var (
 	address    = regexp.MustCompile(`^[^\s]+/[^\s]+$`)
 )
 
+// maxItems is how many entries a list has at most, those of for_each aside.
+const maxItems = 100
+
 // dashboardColumns is how wide a dashboard is.
 const dashboardColumns = 12
 
@@ -29,7 +32,7 @@ func events() []Event { return []Event{OnAlert, OnWarning, OnNoData, OnRenotify,
 func textShape(doc string) *shape    { return &shape{form: text, doc: doc} }
 func numberShape(doc string) *shape  { return &shape{form: num, doc: doc} }
 func booleanShape(doc string) *shape { return &shape{form: boolean, doc: doc} }
-func anyShape(doc string) *shape     { return &shape{form: anything, doc: doc} }
+func anyShape() *shape               { return &shape{form: anything} }
 
 func choiceShape(doc string, choices ...string) *shape {
 	return &shape{form: text, doc: doc, choices: choices}
@@ -47,7 +50,9 @@ func rangeShape(f form, doc string, lowest float64, highest ...float64) *shape {
 	return s
 }
 
-func listShape(doc string, of *shape) *shape { return &shape{form: list, doc: doc, of: of} }
+func listShape(doc string, of *shape) *shape {
+	return &shape{form: list, doc: doc, of: of, most: maxItems}
+}
 
 func tableShape(doc string, names *regexp.Regexp, like string, of *shape) *shape {
 	return &shape{form: table, doc: doc, names: names, like: like, of: of}
@@ -84,16 +89,16 @@ func fileShape() *shape {
 	return recordShape("Monitors, SLOs and dashboards of latamctl.",
 		needed("version", literal(rangeShape(integer, `write "version: 1"`, formatVersion, formatVersion))),
 		optional("tags", literal(tagsShape("Tags of all monitors and SLOs of this file."))),
-		optional("values", tableShape("Constants, used as ${name}.", wordName, "max_backlog", anyShape(""))),
+		optional("values", tableShape("Constants, used as ${name}.", wordName, "max_backlog", anyShape())),
 		optional("notify", literal(tableShape("Roles that are told, by name.", wordName, "page", roleShape()))),
 		optional("metrics", literal(tableShape("Metrics of your own that queries may read.", metricName, "shop.orders", metricShape()))),
 		optional("profiles", tableShape("Options of monitors under a name.", wordName, "gcp", profileShape())),
 		optional("templates", tableShape("Groups of objects with parameters.", wordName, "workload", nounShape("template",
-			optional("params", tableShape("Parameters with their defaults; null must be given.", wordName, "workload", anyShape(""))),
+			optional("params", tableShape("Parameters with their defaults; null must be given.", wordName, "workload", anyShape())),
 			optional("monitors", monitors), optional("slos", slos)))),
 		optional("use", objectsShape("Templates in use, by the name that is put before those of their objects.", nounShape("use",
 			needed("template", textShape("name the template")),
-			optional("with", tableShape("Its parameters.", wordName, "workload", anyShape("")))))),
+			optional("with", tableShape("Its parameters.", wordName, "workload", anyShape()))))),
 		optional("monitors", monitors),
 		optional("slos", slos),
 		optional("dashboards", objectsShape("Dashboards by name.", dashboardShape())),
@@ -145,7 +150,9 @@ func optionsShape(doc string) *shape {
 		optional("evaluation_delay", seconds("Seconds that data may be late.", 86400)),
 		optional("renotify_interval", rangeShape(integer, "Minutes until it is told again, 0 for never.", 0)),
 		optional("renotify_occurrences", rangeShape(integer, "How often it is told again.", 1)),
-		optional("renotify_statuses", listShape("In which states it is told again.", choiceShape("", "alert", "warn", "no data"))),
+		optional("renotify_statuses", listShape("In which states it is told again.", &shape{
+			form: text, choices: []string{"alert", "warn", "no data"}, instead: map[string]string{"warning": "write warn", "no_data": `write "no data"`},
+		})),
 		optional("notify_by", listShape("The tags by which it is told, of those that the query groups by.", textShape(""))),
 		optional("notification_preset_name", choiceShape("What is added to the text.", "show_all", "hide_query", "hide_handles", "hide_all", "hide_query_and_handles", "show_only_snapshot", "hide_handles_and_footer")),
 		optional("group_retention_duration", textShape("How long groups without data are kept.")),
@@ -177,8 +184,9 @@ func monitorShape() *shape {
 			needed("recovery_window", patternShape("write the window that has to be good", windowText, "last_15m")))),
 		optional("options", optionsShape("Options that no profile gives.")),
 		optional("notify", notifyShape()),
-		optional("message", messageShape()),
+		optional("message", eitherShape("What is said of what. A verbatim monitor may have one text, which is sent as it is.", messageShape(), textShape(""))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
 }
@@ -201,7 +209,7 @@ func enabledShape() *shape {
 
 func forEachShape() *shape {
 	return eitherShape("One object for each of these: the word datasets, a list or a map.",
-		choiceShape("", "datasets"), listShape("", anyShape("")), &shape{form: table, of: anyShape("")})
+		choiceShape("", "datasets"), &shape{form: list, of: anyShape()}, &shape{form: table, of: anyShape()})
 }
 
 func notifyShape() *shape {
@@ -251,8 +259,14 @@ func sloShape() *shape {
 		optional("notify", recordShape("Who is told by its alerts.",
 			optional("page", oneOrMore("Of what burns fast.")), optional("ticket", oneOrMore("Of what burns slowly.")))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
+}
+
+// verbatimShape is for objects that were made elsewhere and are to stay as they are.
+func verbatimShape() *shape {
+	return booleanShape("Whether title and tags stay as they are: without the environment, and without the tags of the file.")
 }
 
 func dashboardShape() *shape {

@@ -15,7 +15,6 @@ import (
 // What Datadog takes at most.
 const (
 	maxTitle     = 200
-	maxTag       = 200
 	maxTags      = 80 // on one object; four more are for ownership
 	maxTimeoutH  = 24
 	maxOperands  = 10 // of a composite
@@ -146,12 +145,7 @@ func (c *monitorLint) checkThresholds(q *query.Check) {
 
 func (c *monitorLint) composite(q *query.Composite) {
 	operands := 0
-	visitOperands(q.Expr, func(id string) {
-		operands++
-		if parts := refText.FindStringSubmatch(id); parts != nil && Kind(parts[1]) != Monitor {
-			c.query().fault("", "%s combines %s %s, and only monitors can be combined", c.where[len(" in "):], parts[1], parts[2])
-		}
-	})
+	visitOperands(q.Expr, func(string) { operands++ })
 	if operands < 2 || operands > maxOperands {
 		c.query().fault("", "a composite combines 2 to %d monitors, %s has %d", maxOperands, c.where[len(" in "):], operands)
 	}
@@ -179,10 +173,6 @@ func (c *monitorLint) sloAlert(q *query.SLOAlert) {
 		return
 	}
 	slo := c.objects[Key{SLO, parts[2]}]
-	if Kind(parts[1]) != SLO {
-		c.query().fault("write ${ref:slo.NAME}", "%s alerts on a %s", c.where[len(" in "):], parts[1])
-		return
-	}
 	if slo == nil {
 		return // at fault and reported
 	}
@@ -239,7 +229,7 @@ func (l *loader) lintLatency(in *instance) {
 		return
 	}
 	name := v.get("metric").text()
-	m, ok := l.ownMetrics()[name]
+	m, ok := l.own[name]
 	if !ok {
 		return // unknown, or somebody else's, and reported or not to be known
 	}
@@ -315,33 +305,41 @@ func (l *loader) lintObjects() {
 		}
 		l.lintTags(o, in)
 		for _, ref := range refs(o.Payload) {
-			if l.objects[ref] == nil && l.instances[ref] == nil {
+			if !in.bad && l.objects[ref] == nil && l.instances[ref] == nil {
 				in.definition.fault("", "%s names %s, which there is not", key, ref)
 			}
 		}
 	}
 }
 
+// lintTags checks the tags of an object, those of its file where the file has them.
 func (l *loader) lintTags(o *Object, in *instance) {
-	tags, _ := o.Payload["tags"].([]any)
-	at := in.tree.get("tags")
-	if at == nil {
-		at = &value{file: in.file(), at: in.at}
+	for _, v := range in.file().root.get("tags").texts() {
+		l.lintTag(v, " in "+in.file().path)
 	}
+	for _, v := range in.tree.get("tags").texts() {
+		if key, _, _ := strings.Cut(v.text(), ":"); key != "env" || !in.verbatim() {
+			l.lintTag(v, in.where())
+		}
+	}
+	tags, _ := o.Payload["tags"].([]any)
 	if len(tags) > maxTags {
-		at.fault("", "%s has %d tags, at most %d are taken", o.Key, len(tags), maxTags)
+		in.definition.fault("", "%d tags are more than the %d that are taken", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		text, _ := tag.(string)
-		key, _, _ := strings.Cut(text, ":")
-		switch {
-		case len(text) > maxTag || !tagText.MatchString(text):
-			at.fault("tags are lower case, begin with a letter and have at most 200 characters", "%s is no tag of Datadog", strictyaml.Quote(text))
-		case key == "managed_by" || strings.HasPrefix(key, "latamctl_"):
-			at.fault("remove it", "the tag %s%s is for latamctl itself, which says with it what is its own", key, in.where())
-		case key == "env" && text != "env:"+l.Environment:
-			at.fault("remove it, it is added", "the tag %s%s is not that of environment %s", text, in.where(), l.Environment)
+		if text, _ := tag.(string); !tagText.MatchString(text) {
+			in.definition.fault("tags are lower case, begin with a letter and have at most 200 characters", "%s is no tag of Datadog", quote(text))
 		}
+	}
+}
+
+func (l *loader) lintTag(v *value, where string) {
+	key, _, _ := strings.Cut(v.text(), ":")
+	switch {
+	case key == "managed_by" || strings.HasPrefix(key, "latamctl_"):
+		v.fault("remove it", "the tag %s%s is for latamctl itself, which says with it what is its own", v.text(), where)
+	case key == "env" && v.text() != "env:"+l.Environment:
+		v.fault("remove it, it is added", "the tag %s%s is not that of environment %s", v.text(), where, l.Environment)
 	}
 }
 

@@ -42,29 +42,22 @@ type Environment struct {
 	Runbooks           string // the address under which the runbooks are; empty means docs/runbooks
 }
 
-// builtInDir is the path of the built-in files for messages.
-const builtInDir = "monitors"
+// BuiltInDir is the path of the built-in files for messages.
+const BuiltInDir = "monitors"
 
 // Load reads the files, expands them for the environment and checks them. When files are at fault the
 // error joins a *strictyaml.Problems for each of them, with every fault that was found.
 func Load(o Options) (*Set, error) {
 	l := newLoader(o)
-	for _, source := range []struct {
-		files fs.FS
-		own   bool
-		dir   string
-	}{{o.BuiltIn, false, builtInDir}, {o.Own, true, o.OwnDir}} {
-		if source.files == nil {
-			continue
-		}
-		if err := l.readAll(source.files, source.own, source.dir); err != nil {
-			return nil, err
-		}
+	if err := l.readFolders(); err != nil {
+		return nil, err
 	}
 	l.collect()
 	l.expand()
-	l.compile()
-	l.lint()
+	if !l.top.limits.exceeded(l.MaxObjects) {
+		l.compile()
+		l.lint()
+	}
 	var faults []error
 	for _, f := range l.files {
 		if err := f.Err(f.path); err != nil {
@@ -92,6 +85,11 @@ type loader struct {
 	from                                              map[*Object]*instance
 	off                                               map[Key]bool // not enabled here; true when a team's own file says so
 	measures                                          []measure
+	shapes                                            map[Kind]*shape
+	optionShape                                       *shape
+	profileOptions                                    map[string]map[string]*value // of profiles that were read
+	own                                               map[string]ownMetric
+	widgets                                           int
 	silent                                            map[string]map[string]bool // role without handles → monitors
 }
 
@@ -100,7 +98,6 @@ type named struct {
 	name string
 	at   strictyaml.Place
 	tree *value
-	used bool
 }
 
 func newLoader(o Options) *loader {
@@ -117,7 +114,9 @@ func newLoader(o Options) *loader {
 		set:     &Set{Stack: stack, Environment: o.Environment},
 		values:  map[string]*named{}, roles: map[string]*named{}, metrics: map[string]*named{},
 		profiles: map[string]*named{}, templates: map[string]*named{}, uses: map[string]*named{},
-		defs: map[Key]*definition{}, off: map[Key]bool{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
+		defs: map[Key]*definition{}, off: map[Key]bool{},
+		shapes:      map[Kind]*shape{Monitor: monitorShape(), SLO: sloShape(), Dashboard: dashboardShape()},
+		optionShape: optionsShape(""), profileOptions: map[string]map[string]*value{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
 		from: map[*Object]*instance{}, silent: map[string]map[string]bool{},
 	}
 	environment := map[string]any{"name": name, "env": o.Environment, "stack": stack, "node_min": o.Values.NodeMin}
@@ -143,6 +142,23 @@ func (e Environment) runbooks() string {
 		return "docs/runbooks"
 	}
 	return strings.TrimSuffix(e.Runbooks, "/")
+}
+
+// readFolders reads the built-in files and a team's own.
+func (l *loader) readFolders() error {
+	for _, source := range []struct {
+		files fs.FS
+		own   bool
+		dir   string
+	}{{l.BuiltIn, false, BuiltInDir}, {l.Own, true, l.OwnDir}} {
+		if source.files == nil {
+			continue
+		}
+		if err := l.readAll(source.files, source.own, source.dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readAll reads the files *.yaml of a folder, by their names.
@@ -201,6 +217,7 @@ func (l *loader) collect() {
 			}
 		}
 	}
+	l.own = l.ownMetrics()
 	l.collectValues()
 	l.useTemplates()
 }

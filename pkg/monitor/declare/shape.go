@@ -18,6 +18,7 @@ type shape struct {
 	fixed   bool              // ${} is not filled in here
 	noun    string            // what a record is, for messages; its name follows
 	keys    []key             // of a record
+	most    int               // how many items a list may have; 0 for any number
 	of      *shape            // the values of a table, the items of a list
 	names   *regexp.Regexp    // the keys of a table
 	choices []string          // of a text
@@ -122,36 +123,34 @@ type checker struct {
 
 // check reports what is wrong with v; what names it in messages, where says whose it is.
 func (c *checker) check(v *value, s *shape, what, where string) {
-	if v.broken {
+	switch {
+	case v.broken:
 		c.bad = true
-		return
-	}
-	if s.fixed && c.loose {
+	case s.fixed && c.loose:
 		strict := &checker{needs: true}
 		strict.check(v, s, what, where)
 		c.bad = c.bad || strict.bad
-		return
-	}
-	if t, ok := v.scalar.(string); ok && c.loose && v.kind == strictyaml.Scalar && strings.Contains(t, "${") {
-		return
-	}
-	if !s.accepts(v) {
-		if what == "" {
-			c.fault(v, s.hint(v), "expected %s%s, got %s", s.describe(), where, v)
-			return
-		}
+	case c.loose && v.kind == strictyaml.Scalar && strings.Contains(v.text(), "${"):
+	case s.accepts(v):
+		c.inside(v, s, what, where)
+	case what == "":
+		c.fault(v, s.hint(v), "expected %s%s, got %s", s.describe(), where, v)
+	default:
 		c.fault(v, s.hint(v), "%s%s must be %s, got %s", what, where, s.describe(), v)
-		return
 	}
+}
+
+// inside checks a value that has the form of its shape.
+func (c *checker) inside(v *value, s *shape, what, where string) {
 	switch s.form {
 	case union:
-		for _, one := range s.either {
-			if one.accepts(v) {
-				c.check(v, one, what, where)
-				return
-			}
-		}
+		i := slices.IndexFunc(s.either, func(one *shape) bool { return one.accepts(v) })
+		c.check(v, s.either[i], what, where)
 	case list:
+		if s.most > 0 && len(v.items) > s.most {
+			c.fault(v, "", "%s%s has %d entries, at most %d are taken", what, where, len(v.items), s.most)
+			return
+		}
 		for _, item := range v.items {
 			c.check(item, s.of, "an entry of "+what, where)
 		}
@@ -201,6 +200,8 @@ func (s *shape) bounds() string {
 func (c *checker) text(v *value, s *shape, what, where string) {
 	t := v.text()
 	switch {
+	case len(t) > maxTextBytes:
+		c.fault(v, "", "%s%s has %d bytes, at most %d are taken", what, where, len(t), maxTextBytes)
 	case s.choices != nil && !slices.Contains(s.choices, t):
 		hint := s.instead[t]
 		if hint == "" {

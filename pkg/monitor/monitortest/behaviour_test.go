@@ -1,6 +1,7 @@
 package monitortest_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -327,5 +328,75 @@ func TestInProcess(t *testing.T) {
 	}
 	if text, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) || len(text) == 0 {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestOptions are the ways in which Datadog was seen to differ from itself.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	s := monitortest.New(t, func(o *monitortest.Options) { o.AllowDuplicates, o.ReferencedStatus = true, http.StatusUnauthorized })
+	member := s.Seed(declare.Monitor, aMonitor())
+	want(t, call(t, s, "POST", "/api/v1/monitor", aMonitor()), 200)
+	s.Seed(declare.Monitor, object{"type": "composite", "name": "Both", "query": member + " || " + member})
+	want(t, call(t, s, "DELETE", "/api/v1/monitor/"+member, nil), 401)
+	s.Remove(declare.Monitor, member)
+	want(t, call(t, s, "GET", "/api/v1/monitor/"+member, nil), 404)
+}
+
+// TestHang waits for the client to give up, with and without a network.
+func TestHang(t *testing.T) {
+	t.Parallel()
+	s := monitortest.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Before(func(*http.Request) *monitortest.Response { cancel(); return &monitortest.Response{Hang: true} })
+	for _, client := range []*http.Client{http.DefaultClient, s.Client()} {
+		r, _ := http.NewRequestWithContext(ctx, "GET", s.URL()+"/api/v1/validate", nil)
+		if _, err := client.Do(r); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestModified moves with each change, however fast changes follow each other.
+func TestModified(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := monitortest.NewServer(monitortest.Options{})
+		slo, err := d.Add(declare.SLO, anSLO())
+		if err != nil {
+			t.Fatal(err)
+		}
+		board, err := d.Add(declare.Dashboard, aDashboard(slo))
+		if err != nil {
+			t.Fatal(err)
+		}
+		monitor, err := d.Add(declare.Monitor, aMonitor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind, id := range map[declare.Kind]string{declare.SLO: slo, declare.Dashboard: board, declare.Monitor: monitor} {
+			seen := map[string]bool{}
+			for range 5 {
+				o := d.Objects(kind)[0]
+				seen[fmt.Sprint(o["modified"], o["modified_at"])] = true
+				if err := d.Edit(kind, id, func(map[string]any) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(seen) != 5 {
+				t.Errorf("%s: %d times after 5 changes at once", kind, len(seen))
+			}
+		}
+	})
+}
+
+func TestAThousandMonitors(t *testing.T) {
+	t.Parallel()
+	s := monitortest.New(t)
+	for i := range 1000 {
+		s.Seed(declare.Monitor, with(aMonitor(), "name", fmt.Sprint("M ", i)))
+	}
+	if got := call(t, s, "GET", "/api/v1/monitor?page=0&page_size=1000", nil); len(got.body.([]any)) != 1000 {
+		t.Errorf("%d monitors", len(got.body.([]any)))
 	}
 }

@@ -87,7 +87,7 @@ func tagsFault(tags any) string {
 	return ""
 }
 
-var mention = regexp.MustCompile(`(?:^|\s)(@[^\s{}]+)`)
+var mention = regexp.MustCompile(`(?:^|[\s}])(@[^\s{}]+)`)
 
 // mentionFault tells of a handle that has a form that no integration has.
 func mentionFault(message string) string {

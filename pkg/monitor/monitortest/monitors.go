@@ -138,7 +138,7 @@ func (d *Datadog) checkMonitor(sent, content map[string]any, id string) *Respons
 // twin is another monitor with the same content.
 func (d *Datadog) twin(content map[string]any, id string) *entity {
 	same := func(o *entity) bool {
-		for _, field := range []string{"type", "name", "query", "message", "tags", "options", "priority"} {
+		for _, field := range []string{"name", "type", "query", "message", "tags", "options", "priority"} {
 			if !equal(o.body[field], content[field]) {
 				return false
 			}

@@ -134,7 +134,10 @@ func TestMonitorLifecycle(t *testing.T) {
 	if changed.get("message") != "Look. @slack-latam-alerts" || changed.get("options", "new_group_delay") != nil || changed.get("modified") == made.get("modified") {
 		t.Errorf("PUT did not merge the top level and replace the options: %s", changed.text)
 	}
-	want(t, call(t, s, "PUT", "/api/v1/monitor/"+id, object{"type": "service check"}), 400)
+	if got := want(t, call(t, s, "PUT", "/api/v1/monitor/"+id, object{"type": "log alert"}), 400); got.errors()[0] != "Monitor type change not allowed" {
+		t.Error(got.text)
+	}
+	want(t, call(t, s, "PUT", "/api/v1/monitor/"+id, object{"type": "metric alert"}), 200)
 	want(t, call(t, s, "DELETE", "/api/v1/monitor/"+id, nil), 200)
 	want(t, call(t, s, "GET", "/api/v1/monitor/"+id, nil), 404)
 }
@@ -157,11 +160,23 @@ func TestSLOAndDashboardLifecycle(t *testing.T) {
 	if !bytes.Contains([]byte(read.text), []byte(`"target_display":"95."`)) {
 		t.Error(read.text)
 	}
+	if got := want(t, call(t, s, "PUT", "/api/v1/slo/"+id, with(anSLO(), "type", "monitor")), 400); got.errors()[0] != "Invalid payload: must specify the query for count types" {
+		t.Error(got.text)
+	}
+	legacy := with(with(anSLO(), "sli_specification", nil), "tags", nil)
+	legacy["query"] = object{"numerator": "sum:a.b{*}.as_count()", "denominator": "sum:a.c{*}.as_count()"}
+	changed := want(t, call(t, s, "PUT", "/api/v1/slo/"+id, legacy), 200).get("data").([]any)[0].(object)
+	if len(changed["tags"].([]any)) > 0 || changed["sli_specification"] != nil || changed["modified_at"].(float64) <= slo["modified_at"].(float64) {
+		t.Errorf("PUT did not replace the SLO: %v", changed)
+	}
 	board := want(t, call(t, s, "POST", "/api/v1/dashboard", aDashboard(id)), 200)
 	want(t, call(t, s, "DELETE", "/api/v1/slo/"+id, nil), 409)
 	want(t, call(t, s, "GET", "/api/v1/slo/can_delete?ids="+id, nil), 409)
 	bulk := object{"data": []any{object{"id": board.get("id"), "type": "dashboard"}}}
 	want(t, call(t, s, "DELETE", "/api/v1/dashboard", bulk), 204)
+	want(t, call(t, s, "GET", "/api/v1/dashboard/"+board.get("id").(string), nil), 404)
+	want(t, call(t, s, "DELETE", "/api/v1/dashboard", bulk), 404)
+	want(t, call(t, s, "PATCH", "/api/v1/dashboard", object{"data": []any{bulk["data"].([]any)[0], object{"id": "no", "type": "dashboard"}}}), 404)
 	want(t, call(t, s, "GET", "/api/v1/dashboard/"+board.get("id").(string), nil), 404)
 	want(t, call(t, s, "PATCH", "/api/v1/dashboard", bulk), 204)
 	want(t, call(t, s, "GET", "/api/v1/dashboard/"+board.get("id").(string), nil), 200)

@@ -230,13 +230,13 @@ func (d *data) read(e *query.Series, s span) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
+	if r.step > s.to-s.from {
+		return frame{}, notEvaluable(e, "a rollup that is longer than the window")
+	}
 	first := ceilTo(s.from+1, r.step)
 	out := frame{step: r.step, by: e.By, fill: math.NaN()}
 	for at := first; at <= s.to; at += r.step {
 		out.n++
-	}
-	if out.n == 0 {
-		return frame{}, notEvaluable(e, "a rollup that is longer than the window")
 	}
 	if r.asCount || r.asRate || r.fill == "zero" {
 		out.fill = 0
@@ -314,7 +314,8 @@ func (d *data) bucket(e *query.Series, r reading, of []*series, from, to int) (f
 	}
 	var v float64
 	var err error
-	if of[0].distribution() {
+	_, isPercentile := percentileOf(e.Aggregate)
+	if of[0].distribution() || isPercentile && e.Count == nil {
 		v, err = d.pooled(e, r, of, from, to)
 	} else {
 		v, err = d.numbers(e, r, of, from, to)
@@ -326,14 +327,22 @@ func (d *data) bucket(e *query.Series, r reading, of []*series, from, to int) (f
 }
 
 func (d *data) numbers(e *query.Series, r reading, of []*series, from, to int) (float64, error) {
-	space, ok := folding(e.Aggregate)
-	if _, isPercentile := percentileOf(e.Aggregate); !ok || isPercentile || e.Count != nil {
-		return 0, notEvaluable(e, "%s, as its series are numbers: write values of a distribution such as {0.04:95 0.2:5}x10", aggregateName(e))
+	if e.Count != nil {
+		return 0, notEvaluable(e, "count of the values by a bound, as its series are numbers: write values of a distribution such as {0.04:95 0.2:5}x10")
+	}
+	aggregate := e.Aggregate
+	if aggregate == "count" {
+		// A distribution that is only counted may be given as numbers of values.
+		aggregate = "sum"
+	}
+	space, ok := folding(aggregate)
+	if !ok {
+		return 0, notEvaluable(e, "the aggregate %s", e.Aggregate)
 	}
 	overTime := r.rollup
 	switch {
 	case overTime != "":
-	case r.asCount || r.asRate:
+	case r.asCount || r.asRate || e.Aggregate == "count":
 		overTime = "sum"
 	default:
 		overTime = "avg"
@@ -360,14 +369,8 @@ func (d *data) numbers(e *query.Series, r reading, of []*series, from, to int) (
 	return space(values), nil
 }
 
-func aggregateName(e *query.Series) string {
-	if e.Count != nil {
-		return "count of the values by a bound"
-	}
-	return e.Aggregate
-}
-
 // pooled puts the values of all points of a distribution together, which is what Datadog does with them.
+// A number stands for a single value.
 func (d *data) pooled(e *query.Series, r reading, of []*series, from, to int) (float64, error) {
 	counts := e.Count != nil || e.Aggregate == "count"
 	switch {
@@ -378,7 +381,12 @@ func (d *data) pooled(e *query.Series, r reading, of []*series, from, to int) (f
 	var bins []bin
 	for _, s := range of {
 		for i := from; i <= to; i++ {
-			bins = append(bins, s.valuesAt(i)...)
+			switch {
+			case s.distribution():
+				bins = append(bins, s.valuesAt(i)...)
+			case s.has(i):
+				bins = append(bins, bin{s.at(i), 1})
+			}
 		}
 	}
 	if bins == nil {

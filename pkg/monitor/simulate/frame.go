@@ -12,6 +12,8 @@ import (
 // errNotEvaluable is what every error wraps that says that a query holds what is not evaluated here.
 var errNotEvaluable = errors.New("not evaluable")
 
+func isNotEvaluable(err error) bool { return errors.Is(err, errNotEvaluable) }
+
 // maxShownQuery is how much of a query a message shows.
 const maxShownQuery = 120
 
@@ -97,27 +99,29 @@ func operate(place fmt.Stringer, op func(a, b float64) float64, a, b frame) (fra
 		if !lok && math.IsNaN(a.fill) || !rok && math.IsNaN(b.fill) {
 			continue
 		}
-		res := line{key: key, v: make([]float64, a.n)}
-		if res.tags = l.tags; len(r.tags) > len(l.tags) {
+		res := line{key: key, tags: l.tags, v: make([]float64, a.n)}
+		if len(r.tags) > len(l.tags) {
 			res.tags = r.tags
 		}
 		for i := range res.v {
-			x, y := l.value(i, a.n), r.value(i, b.n)
-			if math.IsNaN(x) && math.IsNaN(y) {
-				res.v[i] = math.NaN()
-				continue
-			}
-			if math.IsNaN(x) {
-				x = a.fill
-			}
-			if math.IsNaN(y) {
-				y = b.fill
-			}
-			res.v[i] = finiteOr(op(x, y))
+			res.v[i] = join(op, l.value(i, a.n), r.value(i, b.n), a.fill, b.fill)
 		}
 		out.lines = append(out.lines, res)
 	}
 	return out, nil
+}
+
+// join computes one value. What one side lacks is filled, unless the other lacks it too.
+func join(op func(a, b float64) float64, x, y, fillX, fillY float64) float64 {
+	switch {
+	case math.IsNaN(x) && math.IsNaN(y):
+		return x
+	case math.IsNaN(x):
+		x = fillX
+	case math.IsNaN(y):
+		y = fillY
+	}
+	return finiteOr(op(x, y))
 }
 
 func (l line) value(i, n int) float64 {

@@ -53,6 +53,9 @@ type group struct {
 	lastData          int
 	lastTold, repeats int
 	toldBad           bool // the state that the group is in was told to someone
+	// values are what was found from the evaluation began on.
+	values []float64
+	began  int
 }
 
 // machine follows the states of a monitor.
@@ -92,7 +95,7 @@ func (m *machine) step(t int, samples []sample) error {
 		found[s.key] = true
 		g := m.groups[s.key]
 		if g == nil {
-			g = &group{key: s.key, tags: s.tags, firstData: -1, value: math.NaN()}
+			g = &group{key: s.key, tags: s.tags, firstData: -1, value: math.NaN(), began: t}
 			m.groups[s.key] = g
 		}
 		if err := m.stepGroup(t, g, s); err != nil {
@@ -110,6 +113,14 @@ func (m *machine) step(t int, samples []sample) error {
 	return nil
 }
 
+// valueAt is what was found at an evaluation, NaN for nothing.
+func (g *group) valueAt(t int) float64 {
+	if i := t - g.began; i >= 0 && i < len(g.values) {
+		return g.values[i]
+	}
+	return math.NaN()
+}
+
 func (m *machine) keys() []string {
 	keys := make([]string, 0, len(m.groups))
 	for key := range m.groups {
@@ -121,6 +132,7 @@ func (m *machine) keys() []string {
 
 func (m *machine) stepGroup(t int, g *group, s sample) error {
 	missing := math.IsNaN(s.value) && s.state == ""
+	g.values = append(g.values, s.value)
 	if !missing {
 		if g.firstData < 0 {
 			g.firstData = t
@@ -130,14 +142,14 @@ func (m *machine) stepGroup(t int, g *group, s sample) error {
 	if !missing && m.tooNew(t, g) {
 		return nil
 	}
-	next, notify := m.settings.rule.next, true
-	to := g.state
+	var to State
+	notify := true
 	switch {
 	case s.state != "":
 		to = s.state
 		notify = to != NoData || m.notifiesNoData()
 	case !missing:
-		to = next(g.state, s.value)
+		to = m.settings.rule.next(g.state, s.value)
 	default:
 		to, notify = m.whenMissing(t, g)
 	}
@@ -260,15 +272,4 @@ func handles(text string) []string {
 		}
 	}
 	return out
-}
-
-// stateAt is the state of a group at a time, NoData before there was one.
-func stateAt(timeline []Transition, group string, at time.Duration) State {
-	state := NoData
-	for _, tr := range timeline {
-		if tr.Group == group && tr.At <= at {
-			state = tr.To
-		}
-	}
-	return state
 }

@@ -159,3 +159,19 @@ func groupKey(tags []tag) string {
 	slices.Sort(texts)
 	return strings.Join(texts, ",")
 }
+
+// firstChange is the first point that differs from the one before, -1 when there is none.
+func (s *series) firstChange() int {
+	for i := 1; i < s.length(); i++ {
+		var same bool
+		if s.distribution() {
+			same = slices.Equal(s.bins[i], s.bins[i-1]) && (s.bins[i] == nil) == (s.bins[i-1] == nil)
+		} else {
+			same = s.numbers[i] == s.numbers[i-1] || !s.has(i) && !s.has(i-1)
+		}
+		if !same {
+			return i
+		}
+	}
+	return -1
+}

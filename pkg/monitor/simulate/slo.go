@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
@@ -138,4 +139,77 @@ func (w *world) slice(sli *declare.SLI, i int) (good, bad float64, err error) {
 		}
 	}
 	return 1, 0, nil
+}
+
+// sloSource evaluates an alert on the budget of an SLO.
+type sloSource struct {
+	query  *query.SLOAlert
+	sli    *declare.SLI
+	record *record
+	budget float64 // the share that may be bad, such as 0.05
+	over   int
+	long   int
+	short  int
+}
+
+func (w *world) sloAlert(m *machine, q *query.SLOAlert) error {
+	name, ok := reference(q.ID, declare.SLO)
+	o := w.set.Lookup(declare.Key{Kind: declare.SLO, Name: name})
+	if !ok || o == nil || o.SLI == nil {
+		return notEvaluable(q, "the SLO %s, which is not declared", q.ID)
+	}
+	target, ok := o.SLI.Targets[q.Over]
+	if !ok {
+		return notEvaluable(q, "%s has no target over %s", o.Key, q.Over)
+	}
+	rec := w.slos[name]
+	if rec == nil {
+		var err error
+		if rec, err = w.record(o); err != nil {
+			return fmt.Errorf("%s: %w", o.Key, err)
+		}
+		w.slos[name] = rec
+	}
+	src := &sloSource{query: q, sli: o.SLI, record: rec, budget: (100 - target) / 100}
+	over, err := overDays(q.Over)
+	if err != nil {
+		return notEvaluable(q, "%s", err)
+	}
+	for _, x := range []struct {
+		of   time.Duration
+		into *int
+	}{{over, &src.over}, {q.LongWindow, &src.long}, {q.ShortWindow, &src.short}} {
+		n, whole := w.data.points(x.of)
+		if x.of > 0 && (!whole || n == 0) {
+			return notEvaluable(q, "a window of %v with points of %v: choose an interval that it is a multiple of", x.of, w.data.interval)
+		}
+		*x.into = n
+	}
+	if _, ok := comparison(q.Op); !ok || strings.HasPrefix(q.Op, "<") {
+		return notEvaluable(q, "the operator %s", q.Op)
+	}
+	m.settings.rule.op, m.source = q.Op, src
+	if options, _ := m.object.Payload["options"].(map[string]any); options["thresholds"] == nil {
+		m.settings.rule.critical = q.Threshold
+	}
+	return nil
+}
+
+func overDays(over string) (time.Duration, error) {
+	days := map[string]int{"7d": 7, "30d": 30, "90d": 90}[over]
+	if days == 0 {
+		return 0, fmt.Errorf("the time frame %s", over)
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
+}
+
+// at returns the burn rate that both windows have at least, or the percentage of the budget that is gone.
+func (s *sloSource) at(t int) ([]sample, error) {
+	var v float64
+	if s.long > 0 {
+		v = min(s.record.burn(t, s.long, s.budget), s.record.burn(t, s.short, s.budget))
+	} else {
+		v = 100 * s.record.burn(t, s.over, s.budget)
+	}
+	return []sample{{value: v}}, nil
 }

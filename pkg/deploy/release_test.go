@@ -54,7 +54,7 @@ func (w *world) copy(t *testing.T) *world {
 // fast are options without real waits.
 func fast(image string) deploy.ReleaseOptions {
 	return deploy.ReleaseOptions{
-		Image: image, Poll: time.Millisecond, Settle: time.Millisecond, RolloutTimeout: 100 * time.Millisecond, UndoTimeout: 5 * time.Second,
+		Image: image, Poll: 2 * time.Millisecond, Settle: time.Millisecond, RolloutTimeout: 40 * time.Millisecond, UndoTimeout: 5 * time.Second,
 		Forward: func(_ context.Context, pod string) (string, func(), error) { return "pod:" + pod, func() {}, nil },
 		Verify:  func(context.Context, string) error { return nil },
 	}
@@ -390,8 +390,10 @@ func mortal(t *testing.T, w *world, n int, before bool) deploy.Cluster {
 			writes++
 		}
 		dying := !dead && writes == n
+		die := func() { http.Error(rw, "dead", http.StatusForbidden) } // It is not tried again, and ends the program's part.
 		if dead || dying && before {
-			panic(http.ErrAbortHandler)
+			die()
+			return
 		}
 		req, err := http.NewRequestWithContext(r.Context(), r.Method, w.server.Endpoint+r.URL.RequestURI(), r.Body)
 		if err != nil {
@@ -399,10 +401,14 @@ func mortal(t *testing.T, w *world, n int, before bool) deploy.Cluster {
 		}
 		req.Header = r.Header
 		resp, err := pool.RoundTrip(req)
-		if err != nil || dying {
+		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
 		defer resp.Body.Close()
+		if dying {
+			die()
+			return
+		}
 		for key, values := range resp.Header {
 			rw.Header()[key] = values
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 func (s *Server) Run(starts func(deployment, image string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.starts, s.minReady = starts, -1
+	s.starts, s.minReady, s.controlled = starts, -1, -1
 	s.control()
 }
 
@@ -28,16 +29,17 @@ func (s *Server) MinReady() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	least := s.minReady
-	s.minReady = -1
+	s.minReady, s.controlled = -1, -1
 	s.control()
 	return least
 }
 
 // control does what the controllers of a cluster do.
 func (s *Server) control() {
-	if s.starts == nil {
+	if s.starts == nil || s.controlled == s.version {
 		return
 	}
+	defer func() { s.controlled = s.version }()
 	for _, key := range s.keys() {
 		if o := s.objects[key]; o.GetKind() == "Deployment" {
 			s.autoscale(o)
@@ -163,8 +165,11 @@ func (s *Server) put(o *unstructured.Unstructured, change func(map[string]any)) 
 	if change != nil {
 		change(next.Object)
 	}
-	if live := s.objects[key]; live != nil && same(live, next) {
-		return
+	if live := s.objects[key]; live != nil {
+		next.SetResourceVersion(live.GetResourceVersion())
+		if reflect.DeepEqual(live.Object, next.Object) {
+			return
+		}
 	}
 	s.version++
 	if next.GetUID() == "" {

@@ -46,7 +46,9 @@ type Server struct {
 	// starts tells whether pods of a Deployment with an image get ready; nil is that nothing runs.
 	starts   func(deployment, image string) bool
 	minReady int
-	forwards map[string]string // address of what runs in a pod, by image
+	// controlled is the version of the objects that control saw last.
+	controlled int
+	forwards   map[string]string // address of what runs in a pod, by image
 }
 
 // Request is one request, as Before sees it.

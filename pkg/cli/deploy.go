@@ -215,7 +215,7 @@ func (a *app) releaseFault(ctx context.Context, o deployOptions, err error) erro
 		case failed.Undo != nil:
 			hint = again + " --status shows where it stands; run it again, or go back with --rollback"
 		}
-		return fail(code, hint, err)
+		return failf(code, hint, "release failed at %s; %s", failed.Step, failed.Standing())
 	case errors.Is(context.Cause(ctx), proc.ErrInterrupted):
 		what := " with the same --image"
 		if o.release.Rollback {
@@ -242,7 +242,7 @@ func (a *app) showEvidence(failed *deploy.ReleaseError) error {
 
 func evidenceLines(failed *deploy.ReleaseError) []string {
 	e := failed.Evidence
-	lines := []string{"failed at " + failed.Step + ": " + plan.Clean(failed.Err.Error())}
+	var lines []string
 	block := func(title string, items []string) {
 		if len(items) > 0 {
 			lines = append(lines, title)
@@ -251,6 +251,7 @@ func evidenceLines(failed *deploy.ReleaseError) []string {
 			lines = append(lines, "  "+plan.Clean(item))
 		}
 	}
+	block("failed at "+failed.Step+":", strings.Split(failed.Err.Error(), "\n"))
 	block(e.Deployment+":", e.Conditions)
 	for _, p := range e.Pods {
 		log := slices.Clone(p.Log)

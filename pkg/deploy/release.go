@@ -143,14 +143,18 @@ type ReleaseError struct {
 }
 
 func (e *ReleaseError) Error() string {
-	text := fmt.Sprintf("release: %s: %v", e.Step, e.Err)
+	return fmt.Sprintf("release: %s: %v; %s", e.Step, e.Err, e.Standing())
+}
+
+// Standing says how the environment stands after the failure.
+func (e *ReleaseError) Standing() string {
 	switch {
-	case e.WentBack:
-		text += fmt.Sprintf("; went back: %s is live with %s", e.Live, e.Image)
 	case e.Undo != nil:
-		text += fmt.Sprintf("; going back did not work: %v", e.Undo)
+		return fmt.Sprintf("going back did not work: %v", e.Undo)
+	case e.WentBack:
+		return fmt.Sprintf("went back: %s is live with %s", e.Live, e.Image)
 	}
-	return text
+	return fmt.Sprintf("%s stays live with %s, because there is nothing better to go back to", e.Live, e.Image)
 }
 
 func (e *ReleaseError) Unwrap() error { return e.Err }

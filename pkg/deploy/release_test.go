@@ -321,13 +321,73 @@ func TestLostLock(t *testing.T) {
 			_ = unstructured.SetNestedField(o, "ben in CI", "spec", "holderIdentity")
 		})
 		<-ctx.Done()
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	if _, err := w.release(o); !errors.Is(err, deploy.ErrLockLost) {
 		t.Fatalf("error %v", err)
 	}
 	if n := w.get("Deployment/flights/serve-green").Object["spec"].(map[string]any)["replicas"]; n != int64(2) {
 		t.Errorf("green has %v pods, want the 2 as they were", n)
+	}
+}
+
+// TestPodsThatDie: requests go to no colour without a ready pod, neither forth nor back.
+func TestPodsThatDie(t *testing.T) {
+	t.Parallel()
+	w := running(t)
+	o := fast(img("2"))
+	o.Verify = func(context.Context, string) error {
+		w.server.Run(func(_, image string) bool { return image != img("2") })
+		return nil
+	}
+	_, err := w.release(o)
+	if err == nil || !strings.Contains(err.Error(), "no pod of serve-green is ready, so that requests stay where they are; went back: blue is live") {
+		t.Errorf("pods that die before the switch: %v", err)
+	}
+	w.stands("blue blue:1:2 green:1:0 ingest:1:2")
+	if least := w.server.MinReady(); least < 1 {
+		t.Errorf("the Service once led to %d ready pods", least)
+	}
+
+	w = running(t)
+	o, calls := fast(img("2")), 0
+	o.Verify = func(context.Context, string) error {
+		if calls++; calls == 1 {
+			return nil
+		}
+		w.server.Run(func(deployment, _ string) bool { return deployment != "serve-blue" })
+		return errors.New("GET /healthz answers 500")
+	}
+	_, err = w.release(o)
+	if err == nil || !strings.Contains(err.Error(), "green stays live with "+img("2")+", because there is nothing better to go back to") {
+		t.Errorf("an old colour that dies: %v", err)
+	}
+	w.server.Run(func(string, string) bool { return true })
+	w.mustRelease(fast(img("2")))
+	w.stands("green blue:1:0 green:2:2 ingest:2:2")
+}
+
+// TestSwitchIsExact: the requests are moved only from the state that was looked at.
+func TestSwitchIsExact(t *testing.T) {
+	t.Parallel()
+	w := running(t)
+	switches := 0
+	w.server.Before(func(r deploytest.Request) *apierrors.StatusError {
+		if !r.Writes || !strings.HasSuffix(r.Path, "/services/serve") {
+			return nil
+		}
+		if !strings.Contains(string(r.Body), `"resourceVersion":"`) {
+			t.Errorf("a switch from any state: %s", r.Body)
+		}
+		if switches++; switches == 1 {
+			return apierrors.NewConflict(schema.GroupResource{Resource: "services"}, "serve", errors.New("the object has been modified"))
+		}
+		return nil
+	})
+	w.mustRelease(fast(img("2")))
+	w.stands("green blue:1:0 green:2:2 ingest:2:2")
+	if switches != 2 {
+		t.Errorf("%d tries, want 2", switches)
 	}
 }
 

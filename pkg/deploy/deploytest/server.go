@@ -57,6 +57,7 @@ type Request struct {
 	DryRun       bool
 	// Writes is true when it would change something.
 	Writes bool
+	Body   []byte
 }
 
 // New starts a server with the namespaces that every cluster has.
@@ -212,7 +213,7 @@ func (s *Server) answer(r *http.Request, body []byte) (any, error) {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
 	if s.before != nil {
-		if err := s.before(Request{Method: r.Method, Path: r.URL.Path, DryRun: dryRun, Writes: r.Method != http.MethodGet && !dryRun}); err != nil {
+		if err := s.before(Request{Method: r.Method, Path: r.URL.Path, DryRun: dryRun, Writes: r.Method != http.MethodGet && !dryRun, Body: body}); err != nil {
 			return nil, err
 		}
 	}

@@ -26,7 +26,6 @@ type verifyOptions struct {
 	junit, summary string
 	watch          time.Duration
 	admin          string
-	instance       string
 	appProfile     string
 	monitors       monitorOptions
 	drive          driveOptions
@@ -65,7 +64,6 @@ skipped, with the reason: the address of an API alone is enough. docs/verify.md 
 	f.StringVar(&o.summary, "summary", "", "write the outcome as Markdown to this file")
 	f.DurationVar(&o.watch, "watch", 0, "verify again and again at this interval, until it is stopped")
 	f.StringVar(&o.admin, "admin", "", "with --watch, address of probes and metrics")
-	f.StringVar(&o.instance, "instance", "", "Bigtable instance (default the declaration's name; on Google Cloud with -bigtable when it has fewer than 6 characters)")
 	f.StringVar(&o.appProfile, "app-profile", "", "Bigtable app profile (default the instance's)")
 	f.StringVar(&o.monitors.dir, "monitors-dir", "", "folder with monitors of your own, as --dir of latamctl monitors")
 	config.MarkInvocation(f, "only", "skip", "wait", "load", "for", "junit", "summary", "watch", "admin", "monitors-dir")
@@ -149,7 +147,11 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
 		return a.watchVerify(ctx, o, t)
 	}
 	if a.global.output == outputTable {
-		t.deps.Done = a.printCheck
+		t.deps.Done = func(r verify.Result) {
+			if !a.global.quiet || r.Status == verify.Fail {
+				a.printCheck(r)
+			}
+		}
 	}
 	report := verify.Run(ctx, t.options(o), t.deps)
 	if err := context.Cause(ctx); err != nil {
@@ -162,7 +164,7 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
 		if err := json.NewEncoder(a.proc.Out).Encode(report); err != nil {
 			return err
 		}
-	} else {
+	} else if !a.global.quiet {
 		fmt.Fprintf(a.proc.Out, "\n%s\n", report.Summary())
 	}
 	if !report.OK {

@@ -112,7 +112,7 @@ func (a *app) verifyPlatform(ctx context.Context, o verifyOptions) (p *platform,
 			return nil, fmt.Sprintf("the API is not of the stack in %s, so its Pub/Sub and Bigtable are not known", o.api.dataDir), nil
 		}
 	}
-	cloud := cloudOptions{project: o.monitors.settings.Project, instance: o.instance, appProfile: o.appProfile}
+	cloud := cloudOptions{project: o.monitors.settings.Project, instance: o.monitors.settings.Instance, appProfile: o.appProfile}
 	eng, stack, err := a.clientEngine(ctx, o.api.dataDir, true, true)
 	if err != nil {
 		return nil, "", err

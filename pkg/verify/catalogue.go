@@ -46,13 +46,12 @@ type spec struct {
 // need is a check that another builds on: when it failed, the other would only repeat it.
 type need struct {
 	hop, check string
-	system     bool
 	pass       bool // it has to pass; without it a skipped one is no obstacle
 }
 
-func needsAPI() need    { return need{hop: HopAPI, check: "health", system: true} }
+func needsAPI() need    { return need{hop: HopAPI, check: "health"} }
 func needsRows() need   { return need{hop: HopAPI, check: "rows", pass: true} }
-func needsDoc() need    { return need{hop: HopAPI, check: "contract", system: true, pass: true} }
+func needsDoc() need    { return need{hop: HopAPI, check: "contract", pass: true} }
 func needsTables() need { return need{hop: HopResources, check: "tables"} }
 func needsFresh() need  { return need{hop: HopCanary, check: "fresh", pass: true} }
 

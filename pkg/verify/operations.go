@@ -70,7 +70,7 @@ func (r *runner) operations(ctx context.Context, ds *dataset.Dataset, res *Resul
 		return
 	}
 	// A gateway passes no stream on, and without its topic there is nothing to follow.
-	noStream := r.behindGateway(ctx) || r.outcomes[resultOf(HopResources, "topics", false, ds).Name()].Status == Fail
+	noStream := r.behindGateway(ctx) || r.outcomes[resultOf(find(HopResources, "topics"), ds).Name()].Status == Fail
 	var faults []string
 	n := 0
 	for _, op := range r.doc.Operations {

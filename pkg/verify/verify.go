@@ -211,37 +211,31 @@ func (r *runner) scopes(group []spec) []*dataset.Dataset {
 	return r.opts.Datasets
 }
 
-// runWithNeeds runs a check after those that it builds on. One of them that was not chosen is in the
+// runWithNeeds runs a check after those that it builds on. One of these that was not chosen is in the
 // report only when it fails.
 func (r *runner) runWithNeeds(ctx context.Context, s spec, ds *dataset.Dataset, report *Report) {
-	if _, ran := r.outcomes[resultOf(s.hop, s.name, s.system, ds).Name()]; ran {
-		return // It failed when another check needed it.
+	if s.system {
+		ds = nil
+	}
+	if _, ran := r.outcomes[resultOf(s, ds).Name()]; ran {
+		return // Another check needed it.
 	}
 	for _, n := range s.needs {
-		needed := find(n.hop, n.check)
-		if _, ran := r.outcomes[resultOf(n.hop, n.check, n.system, ds).Name()]; ran || slices.ContainsFunc(r.opts.Skip, needed.is) {
-			continue
-		}
-		of := ds
-		if n.system {
-			of = nil
-		}
-		quiet := Report{}
-		r.runWithNeeds(ctx, needed, of, &quiet)
-		for _, res := range quiet.Results {
-			if res.Status == Fail || r.opts.selects(needed) {
-				report.add(res, r.deps.Done)
-			}
+		if needed := find(n.hop, n.check); !slices.ContainsFunc(r.opts.Skip, needed.is) {
+			r.runWithNeeds(ctx, needed, ds, report)
 		}
 	}
-	if ctx.Err() == nil {
-		report.add(r.run(ctx, s, ds), r.deps.Done)
+	if ctx.Err() != nil {
+		return
+	}
+	if res := r.run(ctx, s, ds); r.opts.selects(s) || res.Status == Fail {
+		report.add(res, r.deps.Done)
 	}
 }
 
-func resultOf(hop, check string, system bool, ds *dataset.Dataset) Result {
-	res := Result{Hop: hop, Check: check}
-	if !system && ds != nil {
+func resultOf(s spec, ds *dataset.Dataset) Result {
+	res := Result{Hop: s.hop, Check: s.name}
+	if !s.system && ds != nil {
 		res.Dataset = ds.Name
 	}
 	return res
@@ -250,7 +244,7 @@ func resultOf(hop, check string, system bool, ds *dataset.Dataset) Result {
 // run runs one check, unless one that it builds on did not pass.
 func (r *runner) run(ctx context.Context, s spec, ds *dataset.Dataset) Result {
 	start := r.deps.Now()
-	res := resultOf(s.hop, s.name, s.system, ds)
+	res := resultOf(s, ds)
 	res.Status, res.Expected = Pass, s.expected
 	if reason := r.waitsFor(s, ds); reason != "" {
 		res.skip(reason)
@@ -266,7 +260,7 @@ func (r *runner) run(ctx context.Context, s spec, ds *dataset.Dataset) Result {
 // reason that holds here too.
 func (r *runner) waitsFor(s spec, ds *dataset.Dataset) string {
 	for _, need := range s.needs {
-		other := resultOf(need.hop, need.check, need.system, ds)
+		other := resultOf(find(need.hop, need.check), ds)
 		was, ran := r.outcomes[other.Name()]
 		switch {
 		case ran && was.Status == Fail:

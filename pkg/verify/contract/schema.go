@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"math/big"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -140,6 +141,11 @@ func (s *Schema) checkString(v, at string) error {
 		_, err = time.Parse(time.RFC3339Nano, strings.ToUpper(v))
 	case "date":
 		_, err = time.Parse(time.DateOnly, v)
+	case "uri":
+		var u *url.URL
+		if u, err = url.Parse(v); err == nil && !u.IsAbs() {
+			err = errors.New("it is relative")
+		}
 	}
 	if err != nil {
 		return fault(at, "%s is not a %s", shown(v), s.format)

@@ -17,9 +17,9 @@ import (
 
 // The variables that Datadog's own tools agree on.
 const (
-	apiKeyVar = "DD_API_KEY"
+	apiKeyVar = "DD_API_KEY" //nolint:gosec // It is the name of the variable.
 	appKeyVar = "DD_APP_KEY"
-	bearerVar = "DD_BEARER_TOKEN"
+	bearerVar = "DD_BEARER_TOKEN" //nolint:gosec // As above.
 	siteVar   = "DD_SITE"
 	urlVar    = "DD_URL"
 )

@@ -180,12 +180,16 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if denied != "" {
 		return fmt.Errorf("%w: %s", datadog.ErrReferenced, denied)
 	}
+	if err := r.removeOurs(st, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
+		return err
+	}
+	return nil // Deleted, by this call or by somebody who was faster.
+}
+
+func (r *run) removeOurs(st *step, force bool) error {
 	id := st.live.live.ID
 	live, err := r.s.o.Remote.Get(r.writes, st.key.Kind, id)
-	switch {
-	case errors.Is(err, datadog.ErrNotFound):
-		return nil // Somebody else was faster.
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	if m, ours, err := readMark(live, r.s.stack); err != nil || !ours || m.key != st.key {
@@ -194,10 +198,7 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if err := r.backup(st.key, live); err != nil {
 		return err
 	}
-	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
-		return err
-	}
-	return nil
+	return r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force)
 }
 
 // maxFolders bounds how many runs of one second have a folder of their own.

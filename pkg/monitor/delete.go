@@ -160,7 +160,7 @@ func (r *run) deleteLevel(ctx context.Context, steps []*step, force bool) {
 	group.SetLimit(r.s.o.Parallel)
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
@@ -180,16 +180,12 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if denied != "" {
 		return fmt.Errorf("%w: %s", datadog.ErrReferenced, denied)
 	}
-	if err := r.removeOurs(st, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
-		return err
-	}
-	return nil // Deleted, by this call or by somebody who was faster.
-}
-
-func (r *run) removeOurs(st *step, force bool) error {
 	id := st.live.live.ID
 	live, err := r.s.o.Remote.Get(r.writes, st.key.Kind, id)
-	if err != nil {
+	switch {
+	case errors.Is(err, datadog.ErrNotFound):
+		return nil // Somebody else was faster.
+	case err != nil:
 		return err
 	}
 	if m, ours, err := readMark(live, r.s.stack); err != nil || !ours || m.key != st.key {
@@ -198,7 +194,10 @@ func (r *run) removeOurs(st *step, force bool) error {
 	if err := r.backup(st.key, live); err != nil {
 		return err
 	}
-	return r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force)
+	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); !errors.Is(err, datadog.ErrNotFound) {
+		return err
+	}
+	return nil
 }
 
 // maxFolders bounds how many runs of one second have a folder of their own.

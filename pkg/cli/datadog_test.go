@@ -44,7 +44,7 @@ func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args
 		}
 		d, _ := ts.Value(standInKey{}).(*standIn)
 		if args[0] == "start" {
-			d.start(ts, t)
+			d.start(ts)
 			return
 		}
 		if err := d.act(args[0], args[1:]); (err != "") != neg {
@@ -53,8 +53,8 @@ func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args
 	}
 }
 
-func (d *standIn) start(ts *testscript.TestScript, t *testing.T) {
-	d.Datadog = monitortest.NewServer(monitortest.Options{Report: func(violation string) { t.Error(violation) }})
+func (d *standIn) start(ts *testscript.TestScript) {
+	d.Datadog = monitortest.NewServer(monitortest.Options{})
 	listener := httptest.NewServer(d.Datadog)
 	ts.Defer(listener.Close)
 	ts.Setenv("DD_URL", listener.URL)

@@ -160,7 +160,7 @@ func (r *run) deleteLevel(ctx context.Context, steps []*step, force bool) {
 	group.SetLimit(r.s.o.Parallel)
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
@@ -194,7 +194,7 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if err := r.backup(st.key, live); err != nil {
 		return err
 	}
-	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
+	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); !errors.Is(err, datadog.ErrNotFound) {
 		return err
 	}
 	return nil

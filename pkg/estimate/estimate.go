@@ -193,7 +193,7 @@ func Compute(prices *PriceList, load Load, env Environment) (*Estimate, error) {
 	}
 	e.Optional = []Line{b.priced("Datadog", "hosts with the Agent, without logs and custom metrics", "datadog.host", float64(s.Nodes))}
 	if env.Datadog {
-		e.Lines, e.Optional = append(e.Lines, e.Optional...), nil
+		e.Lines, e.Optional = append(e.Lines, e.Optional...), []Line{}
 	}
 	for _, l := range e.Lines {
 		e.TotalUSD += l.USD

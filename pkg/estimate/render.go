@@ -49,14 +49,14 @@ func (e *Estimate) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
 	b.WriteString("\n| component | what | amount | USD a month | price |\n|---|---|---|---|---|\n")
-	for _, l := range append(e.Lines, e.Optional...) {
-		name := l.Component
-		if l.Component == "Datadog" {
-			name = "on top: " + name
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s %s | %s | %s |\n", name, l.What, amount(l.Amount), l.Unit, dollars(l.USD), e.seen(l.Price))
+	for _, l := range e.Lines {
+		fmt.Fprintf(&b, "| %s | %s | %s %s | %s | %s |\n", l.Component, l.What, amount(l.Amount), l.Unit, dollars(l.USD), e.seen(l.Price))
 	}
-	fmt.Fprintf(&b, "| **total** | | | **%s** | |\n\n| from topic to Bigtable | USD a month | needs | note |\n|---|---|---|---|\n", dollars(e.TotalUSD))
+	fmt.Fprintf(&b, "| **total** | | | **%s** | |\n", dollars(e.TotalUSD))
+	for _, l := range e.Optional {
+		fmt.Fprintf(&b, "| on top: %s | %s | %s %s | %s | %s |\n", l.Component, l.What, amount(l.Amount), l.Unit, dollars(l.USD), e.seen(l.Price))
+	}
+	b.WriteString("\n| from topic to Bigtable | USD a month | needs | note |\n|---|---|---|---|\n")
 	for _, way := range e.Ways {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", way.Name, dollars(way.USD), way.Needs, way.Note)
 	}

@@ -82,3 +82,33 @@ func priceTable(t *testing.T) string {
 	}
 	return b.String()
 }
+
+// TestFiguresOfTheStacks: what sizes.go and cost.go take from the stacks is what stands there.
+func TestFiguresOfTheStacks(t *testing.T) {
+	t.Parallel()
+	for file, wants := range map[string][]string{
+		"apps/kubernetes/base/ingest.yaml":      {"requests: {cpu: 500m, memory: 512Mi}", "minReplicas: 2", "maxReplicas: 10", "name: cpu\n        target: {type: Utilization, averageUtilization: 60}"},
+		"apps/kubernetes/base/serve/serve.yaml": {"requests: {cpu: 500m, memory: 512Mi}", "minReplicas: 2", "maxReplicas: 10", "name: cpu\n        target: {type: Utilization, averageUtilization: 60}"},
+		"cluster/nodes.tf":                      {"disk_size_gb    = 50", `disk_type       = "pd-balanced"`},
+		"observability/main.tf":                 {`requests = { cpu = "200m", memory = "256Mi" }`, "replicas            = 2"},
+	} {
+		b, err := os.ReadFile(filepath.Join("..", "..", "stacks", filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("stacks/%s has no %q any more: change the figure in pkg/estimate, too", file, want)
+			}
+		}
+	}
+	armor, err := os.ReadFile(filepath.Join("..", "..", "stacks", "apps", "armor.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each rule has an action; the one for_each stands for as many as there are signatures.
+	signatures := strings.Count(string(armor), "-stable")
+	if rules := strings.Count(string(armor), " action ") - 1 + signatures; rules != 9 {
+		t.Errorf("stacks/apps/armor.tf has %d rules, the estimate prices 9: change armorRules", rules)
+	}
+}

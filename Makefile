@@ -66,6 +66,7 @@ bench: build ## benchmarks of the code, then of the engines
 docs: ## write the generated pages and the outputs of examples
 	$(GO) test -run '^(TestGenerated|TestPagesOfTheAPI)' -count=1 ./pkg/cli -update
 	$(GO) test -count=1 ./services/query/openapi -update
+	$(GO) test -run '^TestGenerated' -count=1 ./pkg/estimate -update
 
 tidy: ## fail when go.mod is not tidy
 	$(GO) mod tidy -diff

@@ -1,17 +1,21 @@
 package monitor_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
+	"github.com/latamctl/latamctl/monitors"
 	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
@@ -284,4 +288,25 @@ func with(o *declare.Object, change func(object)) *declare.Object {
 	copied.Payload = maps.Clone(o.Payload)
 	change(copied.Payload)
 	return &copied
+}
+
+// only is a part of what is built in.
+func only(names ...string) fs.FS {
+	out := fstest.MapFS{}
+	for _, name := range names {
+		content, err := fs.ReadFile(monitors.FS(), name)
+		if err != nil {
+			panic(err)
+		}
+		out[name] = &fstest.MapFile{Data: content}
+	}
+	return out
+}
+
+func monitorJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }

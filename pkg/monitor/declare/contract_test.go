@@ -177,8 +177,8 @@ func TestWidgets(t *testing.T) {
 	}
 	o := set.Lookup(declare.Key{Kind: declare.Dashboard, Name: "system"})
 	groups := o.Payload["widgets"].([]any)
-	if len(groups) != 3 {
-		t.Fatalf("there are %d groups, want 3: the fourth has only what is off", len(groups))
+	if len(groups) != 4 {
+		t.Fatalf("there are %d groups, want 4: the fifth has only what is off", len(groups))
 	}
 	text, _ := json.Marshal(groups)
 	for _, want := range []string{
@@ -188,7 +188,7 @@ func TestWidgets(t *testing.T) {
 		`{"alert_id":"${ref:monitor.silent-dead_stars}"`, `{"alert_id":"${ref:monitor.silent-flights}"`,
 		`{"autoscale":false,"custom_unit":"orders","precision":2,"requests":[{"formulas":[{"formula":"query / 2"}],"queries":[{"aggregator":"sum","data_source":"metrics","name":"query","query":"sum:shop.orders{*}.as_count()"}],"response_format":"scalar"}],"title":"Orders","type":"query_value"}`,
 		`{"formula":"query","limit":{"count":10,"order":"desc"}}`,
-		`"content":"What *this* is."`,
+		`"content":"What *this* is."`, `"formula":"query1 - (query2 - query3) * 2"`,
 		`"query":"tag:\"latamctl_stack:latam-prod\" tag:\"latamctl_id:monitor.both-low\""`,
 		`"slo_id":"${ref:slo.latency-flights}","time_windows":["30d","90d"]`,
 	} {

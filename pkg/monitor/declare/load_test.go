@@ -2,6 +2,7 @@ package declare_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -123,6 +124,32 @@ func TestOwn(t *testing.T) {
 	}
 	if want := "Too many errors. @pagerduty-latam"; !strings.Contains(o.Payload["message"].(string), want) {
 		t.Errorf("the message is %s", o.Payload["message"])
+	}
+}
+
+// TestOwnInstance tells whether a team's own object wins over one that a built-in for_each makes, and the
+// other way round, whichever is expanded first.
+func TestOwnInstance(t *testing.T) {
+	t.Parallel()
+	const single, several = "  %s: {title: own, query: \"avg(last_5m):avg:system.cpu.idle{*} < 5\", thresholds: {critical: 5}}\n",
+		"  %s: {for_each: [b], title: \"${each.key}\", query: \"avg(last_5m):avg:system.cpu.idle{*} < 6\", thresholds: {critical: 6}}\n"
+	for name, c := range map[string]struct {
+		builtIn, own string
+		critical     float64
+	}{
+		"own is single":  {fmt.Sprintf(several, "a"), fmt.Sprintf(single, "a-b"), 5},
+		"own is several": {fmt.Sprintf(single, "a-b"), fmt.Sprintf(several, "a"), 6},
+	} {
+		o := options(t, map[string]string{"a.yaml": "version: 1\nmonitors:\n" + c.builtIn})
+		o.Notify, o.Own, o.OwnDir = nil, folder(map[string]string{"b.yaml": "version: 1\nmonitors:\n" + c.own}), "own"
+		set, err := declare.Load(o)
+		if err != nil || len(set.Objects) != 1 {
+			t.Errorf("%s: got %v, %v", name, set, err)
+			continue
+		}
+		if got := set.Objects[0].Payload["options"].(map[string]any)["thresholds"].(map[string]any)["critical"]; got != c.critical || set.Objects[0].File != "own/b.yaml" {
+			t.Errorf("%s: critical is %v, of %s", name, got, set.Objects[0].File)
+		}
 	}
 }
 

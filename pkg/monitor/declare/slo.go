@@ -313,7 +313,7 @@ func side(e query.Expr, op byte, right bool, names map[*query.Series]string) str
 	text := formulaText(e, names)
 	inner, ok := e.(*query.Binary)
 	weak := func(op byte) bool { return op == '+' || op == '-' }
-	if ok && (right || weak(inner.Op) && !weak(op)) {
+	if ok && (right && weak(inner.Op) == weak(op) || weak(inner.Op) && !weak(op)) {
 		return "(" + text + ")"
 	}
 	return text

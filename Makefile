@@ -3,10 +3,10 @@ GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint tflint vet race fuzz stacks cloud crash kill abuse bench soak walk docs tidy clean
+.PHONY: help build test check lint tflint vet race fuzz stacks cloud crash kill abuse kubernetes cluster bench soak walk docs tidy clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/latamctl, a static binary
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o bin/latamctl ./cmd/latamctl
@@ -51,6 +51,12 @@ abuse: ## attacks at full size: 500 slow clients, 5,000 connections, 200,000 hos
 	LATAM_ABUSE_SLOW_CONNS=500 LATAM_ABUSE_FLOOD_CONNS=5000 LATAM_ABUSE_REQUESTS=200000 LATAM_ABUSE_LOG_REQUESTS=50000 \
 	  $(GO) test -run '^Test(SlowClients|Flood|Oversize|Abuse|Overload|WidestScans|StoreThat|CursorsEnd|HostileRequestsInTheLog)' -count=1 -v -timeout 30m ./services/query
 	$(GO) test -run '^Test(Slow|ConnectionCap|SizeAbuse|Smuggling|HTTP2|OnlyLocalHosts|HostsOverTheWire|PagesOfOther)' -count=1 ./pkg/web
+
+kubernetes: ## build a real control plane into the cache, for make cluster; it takes some minutes, once
+	GO=$(GO) tools/kubernetes/build
+
+cluster: kubernetes ## releases and manifests on a real control plane; it needs etcd on PATH
+	LATAM_CLUSTER=1 $(GO) test -run '^TestCluster$$' -count=1 -v -timeout 20m ./pkg/deploy
 
 soak: ## 10 million messages through the log: memory and disk stay flat
 	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog

@@ -100,7 +100,7 @@ release: ## dist: the program for PLATFORMS, the parts of each, licences, checks
 	@rm -rf dist && mkdir -p dist
 	@set -e; for p in $(PLATFORMS); do \
 	  out=dist/latamctl_$${p%/*}_$${p#*/}; echo "$$out"; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build $(GOFLAGS_BUILD) -o $$out ./cmd/latamctl; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -buildvcs=true $(GOFLAGS_BUILD) -o $$out ./cmd/latamctl; \
 	  GO=$(GO) tools/sbom $$out $$out.cdx.json; \
 	done
 	@$(GO) version -m dist/latamctl_$(subst /,_,$(firstword $(PLATFORMS))) | awk '$$1 == "mod" { print $$3 }' > dist/version

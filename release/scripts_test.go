@@ -3,6 +3,7 @@ package release
 import (
 	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -137,5 +138,41 @@ func TestSBOM(t *testing.T) {
 	liar := fmt.Sprintf("%s \"$@\" || exit\nif [ \"$1\" = version ]; then printf '\\tdep\\texample.com/more\\tv1.0.0\\th1:x\\n'; fi\n", real)
 	if out, code := script(t, "sbom", map[string]string{"liar": liar}, []string{"GO=liar"}, exe, file); code != 1 || !strings.Contains(out, "lacks example.com/more@v1.0.0") {
 		t.Errorf("exit %d, want 1 that names what is missing:\n%s", code, out)
+	}
+}
+
+// TestReproducible compares what two folders give: here a release whose only file tells where it was made,
+// and one that does not.
+func TestReproducible(t *testing.T) {
+	t.Parallel()
+	needs(t, "bash", "git", "make")
+	tool := read(t, filepath.Join("..", "tools", "reproducible"))
+	for content, want := range map[string]int{"always the same": 0, "$(CURDIR)": 1} {
+		repo := t.TempDir()
+		program := "dist/latamctl_$(subst /,_,$(PLATFORMS))"
+		makefile := "release:\n\t@mkdir -p dist\n\t@printf '\\043!/bin/sh\\necho %s\\n' \"" + content + "\" > " + program +
+			"\n\t@chmod +x " + program + "\n\t@cd dist && sha256sum latamctl_* > checksums.txt\n"
+		for name, text := range map[string]string{"Makefile": makefile, "tools/reproducible": tool} {
+			path := filepath.Join(repo, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"}} {
+			if out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", repo}, args...)...).CombinedOutput(); err != nil {
+				t.Fatalf("git %v: %v\n%s", args, err, out)
+			}
+		}
+		out, err := exec.CommandContext(t.Context(), filepath.Join(repo, "tools", "reproducible")).CombinedOutput()
+		code := 0
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
+			code = exit.ExitCode()
+		}
+		if code != want {
+			t.Errorf("%s: exit %d, want %d:\n%s", content, code, want, out)
+		}
 	}
 }

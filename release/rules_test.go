@@ -2,6 +2,8 @@ package release
 
 import (
 	"fmt"
+	gover "go/version"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +35,7 @@ var rules = []struct {
 	{"secrets", checkSecrets},
 	{"forks", checkForks},
 	{"plans", checkPlans},
+	{"toolchain", checkToolchain},
 }
 
 // TestWorkflowRules holds the workflows to the rules.
@@ -284,6 +287,37 @@ func checkPlans(w workflow) (problems []string) {
 	return problems
 }
 
+// checkToolchain has all workflows build with the Go of .go-version, and what is shipped without a cache,
+// which jobs of other branches could have filled.
+func checkToolchain(w workflow) (problems []string) {
+	shipped := !slices.Contains(w.triggers(), "pull_request") && !slices.Contains(w.triggers(), "schedule")
+	for _, name := range w.names {
+		for _, s := range w.jobs[name].steps {
+			if !strings.HasPrefix(text(s, "uses"), "actions/setup-go@") {
+				continue
+			}
+			if text(s, "with", "go-version-file") != ".go-version" || at(s, "with", "go-version") != nil {
+				problems = append(problems, "job "+name+" does not build with the Go of .go-version")
+			}
+			if cache := at(s, "with", "cache"); shipped && (cache == nil || cache.Value != false) {
+				problems = append(problems, "job "+name+" builds what is shipped from a cache")
+			}
+		}
+	}
+	return problems
+}
+
+// TestGoVersion keeps .go-version one that can build the module, with the patches of its release line: the
+// version in go.mod has none, because it says what is needed and not what is used.
+func TestGoVersion(t *testing.T) {
+	t.Parallel()
+	used := strings.TrimSpace(read(t, filepath.Join("..", ".go-version")))
+	needed := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(read(t, filepath.Join("..", "go.mod")))
+	if needed == nil || !gover.IsValid("go"+used) || gover.Compare("go"+used, "go"+needed[1]) < 0 {
+		t.Errorf(".go-version is %q, go.mod needs %q", used, needed)
+	}
+}
+
 // checkout is the step as it should be.
 const checkout = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2"
 
@@ -345,6 +379,7 @@ func TestRulesGoRed(t *testing.T) {
 		{"forks", "- run: make test", "- {run: make test, env: {A: '${{ vars.GCP_APPLY_SERVICE_ACCOUNT }}'}}", "identity that applies"},
 		{"plans", "- run: make test", "- uses: actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a # v7.0.1\n        with: {path: plans/stacks}", "uploads plans/stacks"},
 		{"plans", "- run: make test", "- uses: actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a # v7.0.1\n        with: {path: .}", "uploads ."},
+		{"toolchain", "- run: make test", "- uses: actions/setup-go@4a3601121dd01d1626a1e23e37211e3254c1c06c # v6.4.0\n        with: {go-version-file: go.mod}", "the Go of .go-version"},
 	} {
 		t.Run(c.rule+"/"+c.want, func(t *testing.T) {
 			t.Parallel()
@@ -362,6 +397,11 @@ func TestRulesGoRed(t *testing.T) {
 				t.Errorf("%s says %q, nothing with %q", c.rule, problems, c.want)
 			}
 		})
+	}
+	cached := strings.Replace(strings.Replace(good, "pull_request", "push", 1), "- run: make test",
+		"- uses: actions/setup-go@4a3601121dd01d1626a1e23e37211e3254c1c06c # v6.4.0\n        with: {go-version-file: .go-version}", 1)
+	if problems := checkToolchain(parseWorkflow(t, "cached.yml", cached)); len(problems) != 1 || !strings.Contains(problems[0], "from a cache") {
+		t.Errorf("toolchain: %q for a build that is shipped from a cache", problems)
 	}
 	for _, rule := range rules {
 		if problems := rule.check(parseWorkflow(t, "good.yml", good)); len(problems) > 0 {

@@ -80,6 +80,7 @@ bench: build ## benchmarks of the code, then of the engines
 docs: ## write the generated pages and the outputs of examples
 	$(GO) test -run '^(TestGenerated|TestPagesOfTheAPI)' -count=1 ./pkg/cli -update
 	$(GO) test -count=1 ./services/query/openapi -update
+	$(GO) test -run '^TestGenerated' -count=1 ./pkg/estimate -update
 	$(GO) test -run '^TestLicenses' -count=1 ./release -update
 
 tidy: ## fail when go.mod is not tidy

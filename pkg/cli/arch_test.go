@@ -23,6 +23,7 @@ var levels = map[string]int{
 	"pkg/plan":      0,
 	"pkg/dataset":   0,
 	"pkg/telemetry": 0,
+	"pkg/estimate":  0,
 	"pkg/config":    0,
 	"pkg/proc":      0,
 

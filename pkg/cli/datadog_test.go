@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 type standIn struct {
 	*monitortest.Datadog
 	sum string
+	// refused is the path whose creates are answered with 400.
+	refused atomic.Value
 }
 
 type standInKey struct{}
@@ -28,12 +31,14 @@ type standInKey struct{}
 //
 //	datadog start            a Datadog without objects, and the keys for it
 //	datadog foreign N        N objects of others that look like ours
+//	datadog add TITLE        a monitor of others with the tag team:orders
 //	datadog untouched        fails when one of these changed
 //	datadog edit KIND.NAME FIELD VALUE   somebody changes an object of the stack
 //	datadog untag KIND.NAME TAG          somebody removes a tag that begins so
 //	datadog remove KIND.NAME
 //	datadog has KIND N       fails unless there are that many with our tags or mark
 //	datadog history KIND.NAME GOOD BAD   what an SLO counts in an hour
+//	datadog refuse PATH      creates there are answered with 400
 //	datadog half | empty | down | well   how lists and answers go wrong from now on
 //	datadog calls N          fails when there were more calls since the last time
 func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
@@ -43,7 +48,7 @@ func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args
 		}
 		d, _ := ts.Value(standInKey{}).(*standIn)
 		if args[0] == "start" {
-			d.start(ts, t)
+			d.start(ts)
 			return
 		}
 		if err := d.act(args[0], args[1:]); (err != "") != neg {
@@ -52,8 +57,14 @@ func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args
 	}
 }
 
-func (d *standIn) start(ts *testscript.TestScript, t *testing.T) {
-	d.Datadog = monitortest.NewServer(monitortest.Options{Report: func(violation string) { t.Error(violation) }})
+func (d *standIn) start(ts *testscript.TestScript) {
+	d.Datadog = monitortest.NewServer(monitortest.Options{})
+	d.Before(func(r *http.Request) *monitortest.Response {
+		if r.Method != http.MethodPost || r.URL.Path != d.refused.Load() {
+			return nil
+		}
+		return &monitortest.Response{Status: http.StatusBadRequest, Body: map[string]any{"errors": []string{"not today"}}}
+	})
 	listener := httptest.NewServer(d.Datadog)
 	ts.Defer(listener.Close)
 	ts.Setenv("DD_URL", listener.URL)
@@ -75,6 +86,13 @@ func (d *standIn) act(command string, args []string) string {
 		if d.sum != d.Checksum() {
 			return "somebody else's object was changed"
 		}
+	case "add":
+		_, err := d.Add(declare.Monitor, map[string]any{
+			"name": arg(0), "type": "query alert", "message": "Orders are slow. @slack-latam", "tags": []any{"team:orders"},
+			"query":   "avg(last_5m):avg:kubernetes.cpu.usage.total{kube_namespace:latam} > 3",
+			"options": map[string]any{"thresholds": map[string]any{"critical": 3.0}},
+		})
+		return said(err)
 	case "has":
 		if n := len(d.ours(declare.Kind(arg(0)))); strconv.Itoa(n) != arg(1) {
 			return "there are " + strconv.Itoa(n)
@@ -85,7 +103,10 @@ func (d *standIn) act(command string, args []string) string {
 		d.Faults(monitortest.Script{EmptyList: true, Lists: []declare.Kind{declare.Monitor}})
 	case "down":
 		d.Faults(monitortest.Script{Rate5xx: 1, On: func(r *http.Request) bool { return r.Method != http.MethodGet }})
+	case "refuse":
+		d.refused.Store(arg(0))
 	case "well":
+		d.refused.Store("")
 		d.Faults(monitortest.Script{})
 	case "calls":
 		n, _ := strconv.Atoi(arg(0))

@@ -48,8 +48,9 @@ plan --offline, test, export and schema need none.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		monitorsPlanCmd(a), monitorsSyncCmd(a), monitorsStatusCmd(a),
-		monitorsDeleteCmd(a), monitorsTestCmd(a), monitorsSchemaCmd(a),
+		monitorsPlanCmd(a), monitorsSyncCmd(a), monitorsDiffCmd(a), monitorsStatusCmd(a),
+		monitorsImportCmd(a), monitorsDeleteCmd(a),
+		monitorsTestCmd(a), monitorsExportCmd(a), monitorsSchemaCmd(a),
 	)
 	return cmd
 }

@@ -17,9 +17,9 @@ import (
 
 // The variables that Datadog's own tools agree on.
 const (
-	apiKeyVar = "DD_API_KEY"
+	apiKeyVar = "DD_API_KEY" //nolint:gosec // It is the name of the variable.
 	appKeyVar = "DD_APP_KEY"
-	bearerVar = "DD_BEARER_TOKEN"
+	bearerVar = "DD_BEARER_TOKEN" //nolint:gosec // As above.
 	siteVar   = "DD_SITE"
 	urlVar    = "DD_URL"
 )
@@ -62,6 +62,7 @@ func (a *app) monitorFault(ctx context.Context, err error) error {
 	var rejected *monitor.Rejected
 	var unverified *monitor.Unverified
 	var unknown *monitor.UnknownName
+	var spec *monitor.BadSpec
 	switch {
 	case err == nil, errors.As(err, &f):
 		return err
@@ -69,8 +70,12 @@ func (a *app) monitorFault(ctx context.Context, err error) error {
 		return fail(exitRefused, refusal.Hint, err)
 	case errors.As(err, &rejected):
 		return fail(exitInvalid, "correct it there; latamctl monitors plan asks Datadog again", err)
+	case errors.As(err, &spec):
+		return fail(exitUsage, "latamctl monitors import --help has examples", err)
 	case errors.As(err, &unknown):
-		return fail(exitUsage, "", err)
+		return fail(exitUsage, "latamctl monitors plan --offline --detail lists what is declared", err)
+	case errors.Is(err, datadog.ErrNotFound):
+		return fail(exitFailed, "check the id, and that the keys are of its organization", err)
 	case errors.As(err, &unverified):
 		return fail(exitFailed, "latamctl monitors plan --detail --env "+a.global.env+" shows how; somebody else may be writing too", err)
 	case errors.Is(context.Cause(ctx), proc.ErrInterrupted):

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/latamctl/latamctl/pkg/monitor/datadog"
+	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/plan"
 )
 
@@ -26,18 +26,20 @@ or have no data, with the groups that do. It is a report: the exit code is 0 wha
 		Args:    cobra.NoArgs,
 	}
 	cmd.RunE = a.run(settings, func(ctx context.Context, _ []string) error { return a.runMonitorsStatus(ctx, &o) })
-	addCloudSettings(cmd, &o.settings)
+	addMonitorFlags(cmd, &o)
 	return cmd
 }
 
 // stateDocument is a monitor's state for programs.
 type stateDocument struct {
-	Name   string          `json:"name"`
-	Title  string          `json:"title"`
-	ID     string          `json:"id"`
-	State  string          `json:"state"`
-	Since  string          `json:"since,omitempty"`
-	Groups []groupDocument `json:"groups"`
+	Name     string          `json:"name"`
+	Title    string          `json:"title"`
+	ID       string          `json:"id"`
+	State    string          `json:"state"`
+	Since    string          `json:"since,omitempty"`
+	Pages    bool            `json:"pages"`
+	Declared bool            `json:"declared"`
+	Groups   []groupDocument `json:"groups"`
 }
 
 type groupDocument struct {
@@ -50,20 +52,23 @@ type groupDocument struct {
 func badStates() []string { return []string{"Alert", "Warn", "No Data", "Unknown"} }
 
 func (a *app) runMonitorsStatus(ctx context.Context, o *monitorOptions) error {
-	client, err := a.openDatadog(o.settings.DatadogSite)
+	quiet := a.global.quiet
+	a.global.quiet = true // Who is told is no matter of this report.
+	s, err := a.openMonitors(o)
+	a.global.quiet = quiet
 	if err != nil {
 		return err
 	}
-	states, err := client.States(ctx, a.stackName())
+	defer s.close()
+	states, err := s.syncer.Status(ctx)
 	if err != nil {
-		return a.monitorFault(ctx, err)
+		return s.fault(ctx, "status", err)
 	}
-	slices.SortStableFunc(states, func(x, y datadog.MonitorState) int { return badness(x) - badness(y) })
 	counts := map[string]int{}
 	docs := make([]stateDocument, 0, len(states))
-	for _, s := range states {
-		counts[s.State]++
-		docs = append(docs, stateOf(s))
+	for i := range states {
+		counts[states[i].State]++
+		docs = append(docs, stateOf(&states[i]))
 	}
 	if a.global.output == outputJSON {
 		return json.NewEncoder(a.proc.Out).Encode(map[string]any{
@@ -73,29 +78,14 @@ func (a *app) runMonitorsStatus(ctx context.Context, o *monitorOptions) error {
 	return a.printStates(docs, counts)
 }
 
-// badness orders states; a monitor that is OK as a whole comes last.
-func badness(s datadog.MonitorState) int {
-	if i := slices.Index(badStates(), s.State); i >= 0 {
-		return i
+func stateOf(s *monitor.Status) stateDocument {
+	doc := stateDocument{
+		Name: s.Key.Name, Title: s.Name, ID: s.ID, State: s.State, Since: moment(s.Since), Pages: s.Pages, Declared: s.Declared, Groups: []groupDocument{},
 	}
-	return len(badStates())
-}
-
-func stateOf(s datadog.MonitorState) stateDocument {
-	doc := stateDocument{Name: monitorName(s), Title: s.Name, ID: s.ID, State: s.State, Since: moment(s.Since), Groups: []groupDocument{}}
 	for _, g := range s.Groups {
 		doc.Groups = append(doc.Groups, groupDocument{Name: g.Name, State: g.State, Since: moment(g.Since)})
 	}
 	return doc
-}
-
-func monitorName(s datadog.MonitorState) string {
-	for _, tag := range s.Tags {
-		if name, ok := strings.CutPrefix(tag, "latamctl_id:monitor."); ok {
-			return name
-		}
-	}
-	return s.ID
 }
 
 func moment(t time.Time) string {
@@ -118,15 +108,19 @@ func (a *app) printStates(docs []stateDocument, counts map[string]int) error {
 	}
 	fmt.Fprintf(a.proc.Out, "%s: %s of %d monitors\n", a.stackName(), strings.Join(parts, ", "), len(docs))
 	w := tabwriter.NewWriter(a.proc.Out, 0, 0, 2, ' ', 0)
-	header := "\nSTATE\tSINCE\tMONITOR\tTITLE\n"
+	header := "\nSTATE\tSINCE\tPAGES\tMONITOR\tTITLE\n"
 	for _, d := range docs {
 		if !slices.Contains(badStates(), d.State) {
 			continue
 		}
-		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", header, d.State, d.Since, d.Name, plan.Clean(d.Title))
+		pages := ""
+		if d.Pages {
+			pages = "yes"
+		}
+		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", header, d.State, d.Since, pages, plan.Clean(d.Name), plan.Clean(d.Title))
 		header = ""
 		for _, g := range d.Groups {
-			fmt.Fprintf(w, "\t%s\t  %s\t%s\n", g.Since, plan.Clean(g.Name), g.State)
+			fmt.Fprintf(w, "\t%s\t\t  %s\t%s\n", g.Since, plan.Clean(g.Name), g.State)
 		}
 	}
 	return w.Flush()

@@ -133,7 +133,7 @@ type monitorDocument struct {
 }
 
 // conclude says what was done and what was not. The error that it returns names what failed, without
-// the reasons, which were shown.
+// the reasons, which the progress showed.
 func (s *monitorSession) conclude(schema string, r *monitor.Report, err error) error {
 	a := s.a
 	interrupted := exitCodeOf(err) == exitInterrupted
@@ -161,10 +161,6 @@ func (s *monitorSession) conclude(schema string, r *monitor.Report, err error) e
 	failed := make([]string, 0, len(r.Failed))
 	for i := range r.Failed {
 		failed = append(failed, r.Failed[i].Key.String())
-		if a.global.quiet || a.global.output == outputJSON {
-			continue
-		}
-		fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, red, failed[i]+":"), indented(errorText(r.Failed[i].Err)))
 	}
 	return failf(f.code, f.hint, "not done: %s", someNames(failed))
 }
@@ -198,7 +194,11 @@ func (s *monitorSession) summary(r *monitor.Report) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, c.word))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) > 0:
+	case len(r.Failed)+len(r.Waiting) > 0:
+		parts = append(parts, "nothing done")
+	default:
 		parts = append(parts, "nothing to do")
 	}
 	for _, c := range []struct {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -159,14 +158,13 @@ func (r *run) deleteLevel(ctx context.Context, steps []*step, force bool) {
 	}
 	var group errgroup.Group
 	group.SetLimit(r.s.o.Parallel)
-	var once sync.Once
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
-			once.Do(r.openFolder)
+			r.openFolder()
 			start := r.s.o.Now()
 			r.observe(Step{Key: st.key, Action: plan.Delete})
 			err := r.remove(st, denied[st], force)
@@ -184,9 +182,10 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	}
 	id := st.live.live.ID
 	live, err := r.s.o.Remote.Get(r.writes, st.key.Kind, id)
-	if errors.Is(err, datadog.ErrNotFound) {
-		return nil
-	} else if err != nil {
+	switch {
+	case errors.Is(err, datadog.ErrNotFound):
+		return nil // Somebody else was faster.
+	case err != nil:
 		return err
 	}
 	if m, ours, err := readMark(live, r.s.stack); err != nil || !ours || m.key != st.key {
@@ -195,11 +194,14 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if err := r.backup(st.key, live); err != nil {
 		return err
 	}
-	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
+	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); !errors.Is(err, datadog.ErrNotFound) {
 		return err
 	}
 	return nil
 }
+
+// maxFolders bounds how many runs of one second have a folder of their own.
+const maxFolders = 100
 
 // openFolder chooses a new folder for the backups of this run.
 func (r *run) openFolder() {
@@ -210,7 +212,7 @@ func (r *run) openFolder() {
 	}
 	base := filepath.Join(r.s.o.Dir, r.s.o.Now().UTC().Format("20060102T150405Z"))
 	r.folder = base
-	for n := 2; r.s.o.Process.Exists(r.folder); n++ {
+	for n := 2; n < maxFolders && r.s.o.Process.Exists(r.folder); n++ {
 		r.folder = fmt.Sprintf("%s-%d", base, n)
 	}
 }

@@ -14,6 +14,8 @@ import (
 type DiffOptions struct {
 	// Names limits the comparison to objects by name, or kind.name.
 	Names []string
+	// Roles are the handles of each role, for Difference.Live.
+	Roles map[string][]string
 }
 
 // Difference is how an object at Datadog differs from what is declared.
@@ -43,7 +45,7 @@ func (s *Syncer) Diff(ctx context.Context, o DiffOptions) ([]Difference, error) 
 		switch {
 		case st.live != nil:
 			d.ID, live = st.live.live.ID, st.live.normal
-			d.Live = s.paste(st.live, p.inv.known)
+			d.Live = s.paste(st.live, p.inv.known, o.Roles)
 		case st.metric != nil:
 			d.ID, live = st.metric.ID, normalise(declare.Metric, st.metric.Payload)
 		}

@@ -1,17 +1,21 @@
 package monitor_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
+	"github.com/latamctl/latamctl/monitors"
 	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
@@ -151,9 +155,11 @@ func (w *world) id(kind declare.Kind, name string) string {
 func (w *world) ids(kind declare.Kind, name string) []string {
 	var ids []string
 	for _, o := range w.server.Objects(kind) {
-		owned := slices.Contains(texts(o["tags"]), fmt.Sprintf("latamctl_id:%s.%s", kind, name))
+		tags := texts(o["tags"])
+		owned := slices.Contains(tags, "managed_by:latamctl") && slices.Contains(tags, "latamctl_stack:"+stack) && slices.Contains(tags, fmt.Sprintf("latamctl_id:%s.%s", kind, name))
 		description, _ := o["description"].(string)
-		if owned || strings.Contains(description, fmt.Sprintf(" id=dashboard.%s ", name)) && kind == declare.Dashboard {
+		last := description[strings.LastIndex(description, "\n")+1:]
+		if owned || kind == declare.Dashboard && strings.HasPrefix(last, fmt.Sprintf("latamctl stack=%s id=dashboard.%s ", stack, name)) {
 			ids = append(ids, idOf(o))
 		}
 	}
@@ -282,4 +288,25 @@ func with(o *declare.Object, change func(object)) *declare.Object {
 	copied.Payload = maps.Clone(o.Payload)
 	change(copied.Payload)
 	return &copied
+}
+
+// only is a part of what is built in.
+func only(names ...string) fs.FS {
+	out := fstest.MapFS{}
+	for _, name := range names {
+		content, err := fs.ReadFile(monitors.FS(), name)
+		if err != nil {
+			panic(err)
+		}
+		out[name] = &fstest.MapFile{Data: content}
+	}
+	return out
+}
+
+func monitorJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }

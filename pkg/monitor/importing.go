@@ -83,7 +83,7 @@ func (s *Syncer) Import(ctx context.Context, specs []string, o ImportOptions) (*
 			continue
 		}
 		if live.Kind == declare.SLO {
-			entry.add("no_data", s.partner())
+			entry.add("no_data", s.partner(lives, keys))
 		}
 		sections[live.Kind] = append(sections[live.Kind], field{keys[i].Name, entry})
 		spelled[keys[i]] = live
@@ -291,11 +291,20 @@ func (s *Syncer) nameAll(lives []Live, inv *inventory) []declare.Key {
 // longestName keeps names of long titles handy.
 const longestName = 60
 
-// partner is a declared monitor that tells when there is no data, for SLOs that come without one.
-func (s *Syncer) partner() string {
+// partner is a monitor that tells when there is no data, for SLOs that come without one: of those that
+// are imported, else a declared one.
+func (s *Syncer) partner(lives []Live, keys []declare.Key) string {
+	tells := func(payload map[string]any) bool {
+		options, _ := payload["options"].(map[string]any)
+		return monitorType(payload) == typeQuery && (options["on_missing_data"] == "show_and_notify_no_data" || options["notify_no_data"] == true)
+	}
+	for i, live := range lives {
+		if live.Kind == declare.Monitor && tells(live.Payload) {
+			return keys[i].Name
+		}
+	}
 	for _, o := range s.o.Set.Objects {
-		options, _ := o.Payload["options"].(map[string]any)
-		if o.Key.Kind == declare.Monitor && options["on_missing_data"] == "show_and_notify_no_data" {
+		if o.Key.Kind == declare.Monitor && tells(o.Payload) {
 			return o.Key.Name
 		}
 	}
@@ -358,8 +367,8 @@ func nodesOf(live Live) []query.Node {
 }
 
 // paste is what Datadog has of an object, as it would be declared; empty when a file cannot say it.
-func (s *Syncer) paste(f *found, known map[declare.Kind]map[string]declare.Key) string {
-	sp := &speller{environment: s.o.Set.Environment, known: known}
+func (s *Syncer) paste(f *found, known map[declare.Kind]map[string]declare.Key, roles map[string][]string) string {
+	sp := &speller{environment: s.o.Set.Environment, roles: roles, known: known}
 	entry, err := sp.spell(f.live)
 	if err != nil {
 		return ""

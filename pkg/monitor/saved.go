@@ -56,11 +56,14 @@ func (s *Syncer) Save(p *Planned) ([]byte, error) {
 	if saved.Digest, err = saved.digest(); err != nil {
 		return nil, err
 	}
-	content, err := json.MarshalIndent(saved, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // Queries are full of > and &&.
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(saved); err != nil {
 		return nil, fmt.Errorf("write the plan: %w", err)
 	}
-	return append(content, '\n'), nil
+	return b.Bytes(), nil
 }
 
 func (s *Syncer) saved(p *Planned) *Saved {

@@ -255,7 +255,7 @@ func (r *run) attempt(ctx context.Context, steps []*step) []*step {
 	var lost []*step
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
@@ -356,6 +356,8 @@ func (r *run) observe(step Step) {
 	step.Finished, step.Total = len(r.report.Done)+len(r.report.Failed), r.total
 	r.s.o.Observe(step)
 }
+
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // pause waits, unless the context ends.
 func pause(ctx context.Context, d time.Duration) error {

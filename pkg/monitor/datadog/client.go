@@ -221,7 +221,8 @@ func (c *Client) do(ctx context.Context, send func(context.Context) (*http.Respo
 	if response == nil {
 		return nil, c.noAnswer(ctx, k, err)
 	}
-	body, err := io.ReadAll(response.Body) // It is in memory already.
+	defer func() { _ = response.Body.Close() }() // It is in memory already.
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, c.noAnswer(ctx, k, err)
 	}

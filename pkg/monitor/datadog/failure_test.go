@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -285,9 +286,9 @@ func TestNoKeyIsShown(t *testing.T) {
 								t.Errorf("%s shows %s: …%s", op, key, out[max(0, i-200):i+len(key)])
 							}
 						}
-						for e := err; e != nil; e = errors.Unwrap(e) {
-							if strings.Contains(e.Error(), apiKey) {
-								t.Error("a cause shows a key")
+						for _, cause := range causes(err) {
+							if strings.Contains(cause.Error(), apiKey) || strings.Contains(cause.Error(), token) {
+								t.Errorf("%s: a cause shows a key", op)
 							}
 						}
 					}
@@ -300,6 +301,20 @@ func TestNoKeyIsShown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// causes are an error and all that it wraps.
+func causes(err error) []error {
+	all := []error{err}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		all = append(all, causes(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			all = append(all, causes(inner)...)
+		}
+	}
+	return slices.DeleteFunc(all, func(e error) bool { return e == nil })
 }
 
 // TestKeysAreSent, both or the token alone, with the name of the program.

@@ -261,7 +261,12 @@ func last(items []map[string]any) bool {
 }
 
 func (c *Client) listSLOs(ctx context.Context, stack string) ([]declare.Live, error) {
-	tag := "latamctl_stack:" + stack
+	all, err := c.slosWith(ctx, "latamctl_stack:"+stack)
+	return keepOurs(all, stack), err
+}
+
+// slosWith reads the SLOs that carry a tag, and holds their number against the one that the server counts.
+func (c *Client) slosWith(ctx context.Context, tag string) ([]declare.Live, error) {
 	items, err := c.walk(ctx, declare.SLO, func(ctx context.Context, offset, limit int) (chunk, error) {
 		from, most := int64(offset), int64(limit)
 		var page struct {
@@ -294,7 +299,7 @@ func (c *Client) listSLOs(ctx context.Context, stack string) ([]declare.Live, er
 			return nil, partial(declare.SLO, "%v", err)
 		}
 	}
-	return keepOurs(all, stack), nil
+	return all, nil
 }
 
 // listDashboards reads the summaries of all dashboards, and those whole whose description has the mark of the stack.

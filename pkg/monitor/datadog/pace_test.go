@@ -230,6 +230,10 @@ func TestBudget(t *testing.T) {
 	}{
 		"down":  {func(w http.ResponseWriter, _ *http.Request) { reply(w, 502, object{"errors": []string{"Bad Gateway"}}) }, 90 * time.Second, "Bad Gateway; gave up after"},
 		"hangs": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 90 * time.Second, "no answer within 2m0s"},
+		"down for long": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "600")
+			reply(w, 503, object{"errors": []string{"maintenance"}})
+		}, 0, "maintenance"},
 		"limited for long": {func(w http.ResponseWriter, _ *http.Request) {
 			(&window{name: "monitors", limit: 1, period: time.Hour, used: 1, start: time.Now()}).serve(w)
 		}, 0, "Rate limit of 1 requests in 3600 seconds"},
@@ -241,7 +245,8 @@ func TestBudget(t *testing.T) {
 				start := time.Now()
 				_, err := c.Get(t.Context(), declare.Monitor, "1")
 				wantKind(t, err, datadog.ErrUnavailable)
-				if took := time.Since(start); took > 2*time.Minute || took < test.least || !strings.Contains(err.Error(), test.says) {
+				most := map[bool]time.Duration{true: 0, false: 2 * time.Minute}[test.least == 0] // A wait that would not end in time is not begun.
+				if took := time.Since(start); took > most || took < test.least || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("%v after %s", err, took)
 				}
 			})
@@ -267,5 +272,68 @@ func TestBudgetBeforeSending(t *testing.T) {
 		if !strings.Contains(err.Error(), `limit of "get_monitors"`) || w.count() != 1 {
 			t.Errorf("%v after %d calls", err, w.count())
 		}
+	})
+}
+
+// TestWindowsThatBeginUnseen are the three ways in which a window can begin while calls are under way.
+func TestWindowsThatBeginUnseen(t *testing.T) {
+	t.Parallel()
+	setup := func(t *testing.T) (*datadog.Client, *window, *atomic.Int64) {
+		b := &window{name: "post_monitors", limit: 10, period: 10 * time.Second, aligned: true, floor: true}
+		delay := &atomic.Int64{}
+		c, _ := connect(t, func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Duration(delay.Load()))
+			if b.serve(w) {
+				reply(w, 200, object{"id": 1})
+			}
+		})
+		time.Sleep(100 * time.Millisecond)
+		makeAll(t, c, 1, 1) // The window ends at 10 s; the answer says that it ends by 10.1 s.
+		return c, b, delay
+	}
+	t.Run("before the client thinks so", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			c, b, delay := setup(t)
+			time.Sleep(9950 * time.Millisecond)
+			makeAll(t, c, 1, 1)
+			delay.Store(int64(30 * time.Millisecond))
+			makeAll(t, c, 30, 8)
+			if b.refused > 0 {
+				t.Errorf("%d were refused", b.refused)
+			}
+		})
+	})
+	t.Run("with calls on their way", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			c, b, delay := setup(t)
+			time.Sleep(8900 * time.Millisecond)
+			delay.Store(int64(3 * time.Second)) // They arrive at 12 s.
+			var group sync.WaitGroup
+			group.Go(func() { makeAll(t, c, 8, 8) })
+			time.Sleep(1500 * time.Millisecond)
+			delay.Store(int64(100 * time.Millisecond))
+			makeAll(t, c, 8, 8)
+			group.Wait()
+			if b.refused > 0 {
+				t.Errorf("%d were refused", b.refused)
+			}
+		})
+	})
+	t.Run("with others in it", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			c, b, _ := setup(t)
+			for range 20 {
+				b.mu.Lock()
+				b.used = min(b.used+2, b.limit)
+				b.mu.Unlock()
+				makeAll(t, c, 1, 1)
+			}
+			if b.refused > 0 { // An answer tells when the last call is taken.
+				t.Errorf("%d were refused", b.refused)
+			}
+		})
 	})
 }

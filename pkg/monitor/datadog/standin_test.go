@@ -93,6 +93,10 @@ func TestLifeOfEveryKind(t *testing.T) {
 		if err != nil || len(all) != 1 || !slices.Equal(slices.Sorted(maps.Keys(all[0].Payload)), slices.Sorted(maps.Keys(read.Payload))) && step.kind != declare.Monitor {
 			t.Errorf("%s: %v, %v", step.kind, all, err)
 		}
+		found, err := c.Find(t.Context(), step.kind, "latamctl_stack:latam-prod")
+		if tagged := step.kind == declare.Monitor || step.kind == declare.SLO; err != nil || len(found) != map[bool]int{true: 1}[tagged] {
+			t.Errorf("%s: found %v, %v", step.kind, found, err)
+		}
 		live[step.kind] = read
 	}
 	denied, err := c.Deletable(t.Context(), declare.SLO, []string{live[declare.SLO].ID})

@@ -86,16 +86,35 @@ func (l *loader) group(in *instance, v *value) (box, bool) {
 	}
 	var boxes []box
 	for _, widget := range v.get("widgets").texts() {
-		boxes = append(boxes, l.widget(in, widget, width)...)
+		if len(boxes) <= maxGroupWidgets && l.widgets <= maxWidgets {
+			boxes = append(boxes, l.widget(in, widget, width)...)
+		}
 	}
 	boxes = append(boxes, l.listed(in, v.get("slos"), SLO, width)...)
 	boxes = append(boxes, l.listed(in, v.get("monitors"), Monitor, width)...)
-	if len(boxes) == 0 {
+	if len(boxes) == 0 || !l.fits(in, v, len(boxes)) {
 		return box{}, false
 	}
 	return box{width: width, height: 1 + heightOf(boxes, width), definition: map[string]any{
 		"type": "group", "layout_type": "ordered", "title": v.get("title").text(), "show_title": true, "widgets": place(boxes, width),
 	}}, true
+}
+
+// The most widgets of a group, and of all dashboards.
+const (
+	maxGroupWidgets = 200
+	maxWidgets      = 20_000
+)
+
+// fits counts the widgets of a group, and reports it when they are too many.
+func (l *loader) fits(in *instance, v *value, widgets int) bool {
+	l.widgets += widgets
+	if widgets <= maxGroupWidgets && l.widgets <= maxWidgets {
+		return true
+	}
+	in.bad = true
+	v.fault("name fewer objects", "the group%s has %d widgets; a group has at most %d, and all dashboards %d", in.where(), widgets, maxGroupWidgets, maxWidgets)
+	return false
 }
 
 // cell is how wide a widget is in a group: as near to wide cells as fills the rows.

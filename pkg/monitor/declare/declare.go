@@ -1,5 +1,6 @@
 // Package declare reads the monitors, SLOs and dashboards that a team declares, expands them for an
-// environment and its datasets, and checks them without asking Datadog.
+// environment and its datasets, and checks them without asking Datadog. docs/monitors-format.md has the
+// format of the files.
 package declare
 
 import (

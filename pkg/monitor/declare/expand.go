@@ -25,6 +25,7 @@ type definition struct {
 	// merged is the tree with what it extends; nil until it is needed.
 	merged  *value
 	merging bool
+	failed  bool // what it extends is at fault and reported
 }
 
 func (d *definition) where() string { return fmt.Sprintf(" in %s %s", d.key.Kind, d.key.Name) }
@@ -88,7 +89,6 @@ func (l *loader) useTemplates() {
 			template.fault(l.hint(template.text(), "templates", names), "there is no template %s", strictyaml.Quote(template.text()))
 			continue
 		}
-		t.used = true
 		params := l.params(use, t, where)
 		for _, section := range []string{"monitors", "slos"} {
 			objects := t.tree.get(section)
@@ -182,19 +182,9 @@ func compareKeys(a, b Key) int {
 		strings.Compare(a.Name, b.Name))
 }
 
-func shapeOf(kind Kind) *shape {
-	switch kind {
-	case Monitor:
-		return monitorShape()
-	case SLO:
-		return sloShape()
-	}
-	return dashboardShape()
-}
-
 // mergedTree is the definition with everything of what it extends; nil when that is at fault.
 func (l *loader) mergedTree(d *definition) *value {
-	if d.merged != nil {
+	if d.merged != nil || d.failed {
 		return d.merged
 	}
 	name := d.tree.get("extends")
@@ -204,6 +194,7 @@ func (l *loader) mergedTree(d *definition) *value {
 	}
 	if d.merging {
 		name.fault("remove one of them", "%s extends itself over others", d.key.Name)
+		d.failed = true
 		return nil
 	}
 	d.merging = true
@@ -224,18 +215,29 @@ func (l *loader) mergedTree(d *definition) *value {
 			return names
 		}
 		name.fault(l.hint(name.text(), string(d.key.Kind)+"s", names), "there is no %s %s to extend%s", d.key.Kind, strictyaml.Quote(name.text()), d.where())
+		d.failed = true
 		return nil
 	}
 	under := l.mergedTree(base)
 	if under == nil {
+		d.failed = true
 		return nil
 	}
-	d.merged = merge(under, d.tree, 1)
+	if under.bad || d.tree.bad {
+		bad := *d.tree
+		bad.bad = true
+		d.merged = &bad
+		return d.merged
+	}
+	d.merged = merge(under, d.tree, "thresholds", "threshold_windows", "options", "notify", "message")
 	return d.merged
 }
 
 // instantiate makes the instances of a definition.
 func (l *loader) instantiate(d *definition) {
+	if l.top.limits.objects > l.MaxObjects {
+		return
+	}
 	tree := l.mergedTree(d)
 	if tree == nil {
 		l.add(&instance{definition: d, key: d.key, tree: d.tree, bad: true})
@@ -305,7 +307,7 @@ func (l *loader) fillInstance(in *instance, tree *value, s *scope) bool {
 	if !in.bad {
 		check := &checker{needs: true}
 		in.tree.at = in.at // a missing key is reported at the name
-		check.check(in.tree, shapeOf(in.key.Kind), "", where)
+		check.check(in.tree, l.shapes[in.key.Kind], "", where)
 		in.bad = check.bad
 	}
 	return true

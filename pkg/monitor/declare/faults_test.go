@@ -231,8 +231,8 @@ func dashboardFaults() []fault {
 	return []fault{
 		{old: "- {monitor: errors}\n", new: "- {monitor: error}\n", want: `there is no monitor "error", which dashboard system names`, hint: `"errors"`},
 		{old: "- {monitor: errors}\n", new: "- {monitor: errors, note: a}\n", want: "a widget in dashboard system shows 2 things"},
-		{old: "- {title: Promises, slos: all}", new: "- {title: Promises, slos: dataset}", want: "slos: dataset in dashboard system is about no dataset"},
-		{old: "- {title: Promises, slos: all}", new: "- {title: Promises}", want: `the group "Promises" in dashboard system is empty`},
+		{old: "- {title: Promises, width: 7, slos: all}", new: "- {title: Promises, slos: dataset}", want: "slos: dataset in dashboard system is about no dataset"},
+		{old: "- {title: Promises, width: 7, slos: all}", new: "- {title: Promises}", want: `the group "Promises" in dashboard system is empty`},
 		{old: "width: 6", new: "width: 13", want: "an entry of groups.width in dashboard system must be 1 to 12"},
 		{old: `tags: ["team:web"]`, new: `tags: ["area:web"]`, want: "an entry of tags in dashboard dataset has an unexpected form"},
 		{old: "p95:shop.time{*}", new: "p95:shop.times{*}", want: `the query in dashboard system reads the metric "shop.times"`, hint: `"shop.time"`},

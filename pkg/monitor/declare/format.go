@@ -5,15 +5,19 @@ import "regexp"
 // formatVersion is the version of the files that Load reads.
 const formatVersion = 1
 
+// Lengths are checked apart: a bound in a pattern makes it large, and these are made whenever the program starts.
 var (
 	objectName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	wordName   = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	metricName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.]{0,199}$`)
+	metricName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.]*$`)
 	windowText = regexp.MustCompile(`^last_[1-9][0-9]*[mhdw]$`)
-	tagText    = regexp.MustCompile(`^[a-z][a-z0-9_:./-]{0,199}$`)
-	teamTag    = regexp.MustCompile(`^team:[a-z0-9_./-]{1,195}$`)
+	tagText    = regexp.MustCompile(`^[a-z][a-z0-9_:./-]*$`)
+	teamTag    = regexp.MustCompile(`^team:[a-z0-9_./-]+$`)
 	address    = regexp.MustCompile(`^[^\s]+/[^\s]+$`)
 )
+
+// maxItems is how many entries a list has at most, those of for_each aside.
+const maxItems = 100
 
 // dashboardColumns is how wide a dashboard is.
 const dashboardColumns = 12
@@ -47,7 +51,9 @@ func rangeShape(f form, doc string, lowest float64, highest ...float64) *shape {
 	return s
 }
 
-func listShape(doc string, of *shape) *shape { return &shape{form: list, doc: doc, of: of} }
+func listShape(doc string, of *shape) *shape {
+	return &shape{form: list, doc: doc, of: of, most: maxItems}
+}
 
 func tableShape(doc string, names *regexp.Regexp, like string, of *shape) *shape {
 	return &shape{form: table, doc: doc, names: names, like: like, of: of}
@@ -179,8 +185,9 @@ func monitorShape() *shape {
 			needed("recovery_window", patternShape("write the window that has to be good", windowText, "last_15m")))),
 		optional("options", optionsShape("Options that no profile gives.")),
 		optional("notify", notifyShape()),
-		optional("message", messageShape()),
+		optional("message", eitherShape("What is said of what. A verbatim monitor may have one text, which is sent as it is.", messageShape(), textShape(""))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
 }
@@ -203,7 +210,7 @@ func enabledShape() *shape {
 
 func forEachShape() *shape {
 	return eitherShape("One object for each of these: the word datasets, a list or a map.",
-		choiceShape("", "datasets"), listShape("", anyShape()), &shape{form: table, of: anyShape()})
+		choiceShape("", "datasets"), &shape{form: list, of: anyShape()}, &shape{form: table, of: anyShape()})
 }
 
 func notifyShape() *shape {
@@ -253,8 +260,14 @@ func sloShape() *shape {
 		optional("notify", recordShape("Who is told by its alerts.",
 			optional("page", oneOrMore("Of what burns fast.")), optional("ticket", oneOrMore("Of what burns slowly.")))),
 		optional("tags", tagsShape("Tags, besides those of the file.")),
+		optional("verbatim", verbatimShape()),
 		optional("enabled", enabledShape()),
 	)
+}
+
+// verbatimShape is for objects that were made elsewhere and are to stay as they are.
+func verbatimShape() *shape {
+	return booleanShape("Whether title and tags stay as they are: without the environment, and without the tags of the file.")
 }
 
 func dashboardShape() *shape {

@@ -68,7 +68,6 @@ func (l *loader) tell(o *Object, in *instance, event Event, at *value, who strin
 		at.fault(l.hint(who, "roles", func() []string { return sortedKeys(l.roles) }), "there is no role %s, which%s tells", quote(who), in.where()[len(" in"):])
 		return
 	}
-	role.used = true
 	o.Roles[event] = appendNew(o.Roles[event], who)
 	if role.tree.get("pages").truth() {
 		o.Pages = true
@@ -102,6 +101,12 @@ func (l *loader) handleWarnings() []string {
 func (l *loader) message(in *instance) string {
 	texts := map[Event]string{}
 	declared := in.tree.get("message")
+	if whole := declared.text(); whole != "" {
+		if !in.verbatim() {
+			declared.fault("write message: {alert: …}, or verbatim: true to send it as it is", "message%s is one text", in.where())
+		}
+		return strings.TrimSpace(whole)
+	}
 	for _, event := range events() {
 		texts[event] = strings.TrimSpace(declared.get(string(event)).text())
 	}

@@ -36,6 +36,10 @@ type limits struct {
 	hints   int
 }
 
+func (l *limits) exceeded(objects int) bool {
+	return l.objects > objects || l.values > maxValues || l.bytes > maxTotalBytes
+}
+
 // maxHints is how many hints name what was probably meant; finding that takes a while.
 const maxHints = 100
 
@@ -115,6 +119,10 @@ func (f *filler) fill(v *value) *value {
 		return &out
 	}
 	text, ok := v.scalar.(string)
+	if f.limits.bytes += len(text); f.limits.bytes > maxTotalBytes {
+		f.fault(v, "declare fewer objects", "all texts together are longer than %d bytes", maxTotalBytes)
+		return v
+	}
 	if !ok || !strings.Contains(text, "${") {
 		return v
 	}
@@ -224,7 +232,7 @@ func (f *filler) text(v *value, text string, depth int) (string, bool) {
 	}
 	f.limits.bytes += b.Len()
 	if f.limits.bytes > maxTotalBytes {
-		f.fault(v, "declare fewer objects", "all texts together become longer than %d bytes", maxTotalBytes)
+		f.fault(v, "declare fewer objects", "all texts together are longer than %d bytes", maxTotalBytes)
 		return "", false
 	}
 	return b.String(), true

@@ -16,6 +16,7 @@ import (
 const (
 	maxTitle     = 200
 	maxTags      = 80 // on one object; four more are for ownership
+	maxTagBytes  = 200
 	maxTimeoutH  = 24
 	maxOperands  = 10 // of a composite
 	maxBudget    = 100
@@ -229,7 +230,7 @@ func (l *loader) lintLatency(in *instance) {
 		return
 	}
 	name := v.get("metric").text()
-	m, ok := l.ownMetrics()[name]
+	m, ok := l.own[name]
 	if !ok {
 		return // unknown, or somebody else's, and reported or not to be known
 	}
@@ -318,14 +319,16 @@ func (l *loader) lintTags(o *Object, in *instance) {
 		l.lintTag(v, " in "+in.file().path)
 	}
 	for _, v := range in.tree.get("tags").texts() {
-		l.lintTag(v, in.where())
+		if key, _, _ := strings.Cut(v.text(), ":"); key != "env" || !in.verbatim() {
+			l.lintTag(v, in.where())
+		}
 	}
 	tags, _ := o.Payload["tags"].([]any)
 	if len(tags) > maxTags {
 		in.definition.fault("", "%d tags are more than the %d that are taken", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		if text, _ := tag.(string); !tagText.MatchString(text) {
+		if text, _ := tag.(string); !tagText.MatchString(text) || len(text) > maxTagBytes {
 			in.definition.fault("tags are lower case, begin with a letter and have at most 200 characters", "%s is no tag of Datadog", quote(text))
 		}
 	}

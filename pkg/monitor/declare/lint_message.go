@@ -31,6 +31,9 @@ func messageVariables() []string {
 
 // messages checks the texts of a monitor.
 func (c *monitorLint) messages() {
+	if c.instance.verbatim() {
+		return // Datadog has taken it already.
+	}
 	tags, known := c.messageTags()
 	texts := []*value{c.tree.get("title")}
 	for _, event := range events() {
@@ -54,6 +57,9 @@ func (c *monitorLint) messageTags() (tags []string, known bool) {
 
 func (c *monitorLint) message(v *value, tags []string, known bool) {
 	text := v.text()
+	if !strings.ContainsAny(text, "@{") {
+		return
+	}
 	if handle := textHandle.FindStringSubmatch(text); handle != nil {
 		v.fault("put it into notify, so that tests and plans know who is told", "the text%s has the handle %s", c.where, handle[1])
 	}

@@ -54,8 +54,10 @@ func Load(o Options) (*Set, error) {
 	}
 	l.collect()
 	l.expand()
-	l.compile()
-	l.lint()
+	if !l.top.limits.exceeded(l.MaxObjects) {
+		l.compile()
+		l.lint()
+	}
 	var faults []error
 	for _, f := range l.files {
 		if err := f.Err(f.path); err != nil {
@@ -83,6 +85,11 @@ type loader struct {
 	from                                              map[*Object]*instance
 	off                                               map[Key]bool // not enabled here; true when a team's own file says so
 	measures                                          []measure
+	shapes                                            map[Kind]*shape
+	optionShape                                       *shape
+	profileOptions                                    map[string]map[string]*value // of profiles that were read
+	own                                               map[string]ownMetric
+	widgets                                           int
 	silent                                            map[string]map[string]bool // role without handles → monitors
 }
 
@@ -91,7 +98,6 @@ type named struct {
 	name string
 	at   strictyaml.Place
 	tree *value
-	used bool
 }
 
 func newLoader(o Options) *loader {
@@ -108,7 +114,9 @@ func newLoader(o Options) *loader {
 		set:     &Set{Stack: stack, Environment: o.Environment},
 		values:  map[string]*named{}, roles: map[string]*named{}, metrics: map[string]*named{},
 		profiles: map[string]*named{}, templates: map[string]*named{}, uses: map[string]*named{},
-		defs: map[Key]*definition{}, off: map[Key]bool{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
+		defs: map[Key]*definition{}, off: map[Key]bool{},
+		shapes:      map[Kind]*shape{Monitor: monitorShape(), SLO: sloShape(), Dashboard: dashboardShape()},
+		optionShape: optionsShape(""), profileOptions: map[string]map[string]*value{}, instances: map[Key]*instance{}, objects: map[Key]*Object{},
 		from: map[*Object]*instance{}, silent: map[string]map[string]bool{},
 	}
 	environment := map[string]any{"name": name, "env": o.Environment, "stack": stack, "node_min": o.Values.NodeMin}
@@ -209,6 +217,7 @@ func (l *loader) collect() {
 			}
 		}
 	}
+	l.own = l.ownMetrics()
 	l.collectValues()
 	l.useTemplates()
 }

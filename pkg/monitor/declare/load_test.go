@@ -2,6 +2,7 @@ package declare_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -123,6 +124,32 @@ func TestOwn(t *testing.T) {
 	}
 	if want := "Too many errors. @pagerduty-latam"; !strings.Contains(o.Payload["message"].(string), want) {
 		t.Errorf("the message is %s", o.Payload["message"])
+	}
+}
+
+// TestOwnInstance tells whether a team's own object wins over one that a built-in for_each makes, and the
+// other way round, whichever is expanded first.
+func TestOwnInstance(t *testing.T) {
+	t.Parallel()
+	const single, several = "  %s: {title: own, query: \"avg(last_5m):avg:system.cpu.idle{*} < 5\", thresholds: {critical: 5}}\n",
+		"  %s: {for_each: [b], title: \"${each.key}\", query: \"avg(last_5m):avg:system.cpu.idle{*} < 6\", thresholds: {critical: 6}}\n"
+	for name, c := range map[string]struct {
+		builtIn, own string
+		critical     float64
+	}{
+		"own is single":  {fmt.Sprintf(several, "a"), fmt.Sprintf(single, "a-b"), 5},
+		"own is several": {fmt.Sprintf(single, "a-b"), fmt.Sprintf(several, "a"), 6},
+	} {
+		o := options(t, map[string]string{"a.yaml": "version: 1\nmonitors:\n" + c.builtIn})
+		o.Notify, o.Own, o.OwnDir = nil, folder(map[string]string{"b.yaml": "version: 1\nmonitors:\n" + c.own}), "own"
+		set, err := declare.Load(o)
+		if err != nil || len(set.Objects) != 1 {
+			t.Errorf("%s: got %v, %v", name, set, err)
+			continue
+		}
+		if got := set.Objects[0].Payload["options"].(map[string]any)["thresholds"].(map[string]any)["critical"]; got != c.critical || set.Objects[0].File != "own/b.yaml" {
+			t.Errorf("%s: critical is %v, of %s", name, got, set.Objects[0].File)
+		}
 	}
 }
 
@@ -312,6 +339,74 @@ func TestMetric(t *testing.T) {
 		if diff := cmp.Diff(want, set.Lookup(declare.Key{Kind: declare.Metric, Name: name}).Payload); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// TestUnset tells what becomes of objects that need what the environment does not have.
+func TestUnset(t *testing.T) {
+	t.Parallel()
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Values.Gateway = ""
+	set, err := declare.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Lookup(declare.Key{Kind: declare.Monitor, Name: "off"}) != nil {
+		t.Error("a monitor of the gateway is there without one")
+	}
+	o.Values.Region = ""
+	_, err = declare.Load(o)
+	if want := "small.yaml:56:12: ${region} in monitor zone is not known in environment prod; set it, or leave the object out with enabled: \"${region}\""; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// TestWarnings tells whether a role without a handle is named once, with the number of its monitors.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Notify = map[string][]string{"chat": {"@slack-latam-alerts"}, "ticket": {"@jira-latam"}}
+	set, err := declare.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"role page has no handle in environment prod: nobody is woken up by 3 monitors; set notify in latam.yaml"}
+	if diff := cmp.Diff(want, set.Warnings); diff != "" {
+		t.Error(diff)
+	}
+	errors := set.Lookup(declare.Key{Kind: declare.Monitor, Name: "errors"})
+	if message := errors.Payload["message"].(string); strings.Contains(message, "@pagerduty") || !errors.Pages || len(errors.Roles["alert"]) == 0 {
+		t.Errorf("got %v, %v: %s", errors.Pages, errors.Roles, message)
+	}
+}
+
+// TestHandles tells whether a handle that Datadog would not understand is found in latam.yaml.
+func TestHandles(t *testing.T) {
+	t.Parallel()
+	for handle, want := range map[string]string{
+		"@slack-latam-alerts": "", "@pagerduty-latam": "", "@webhook-x": "", "@teams-x_y": "", "@somebody@example.com": "", "@somebody.else@mail.example.com": "",
+		"@workflow-page": "", "@opsgenie-latam": "", "@team-data": "",
+		"slack-latam":      "write it like @pagerduty-latam",
+		"@slack latam":     "write it like @pagerduty-latam",
+		"@workflow-x(k=v)": "without spaces and brackets",
+		"@pagerdut-latam":  `did you mean "pagerduty"?`,
+		"@somebody@":       "write it like @pagerduty-latam",
+		"":                 "write it like @pagerduty-latam",
+	} {
+		o := options(t, map[string]string{"small.yaml": small})
+		o.Notify["chat"] = []string{handle}
+		_, err := declare.Load(o)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%q: %v", handle, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), "latam.yaml:14:23: notify.chat of environment prod: ") || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q: got %v, want %s", handle, err, want)
+		}
+	}
+	o := options(t, map[string]string{"small.yaml": small})
+	o.Notify["pgae"] = []string{"@pagerduty-latam"}
+	if _, err := declare.Load(o); err == nil || !strings.Contains(err.Error(), `there is no role "pgae"; did you mean "page"?`) {
+		t.Errorf("got %v", err)
 	}
 }
 

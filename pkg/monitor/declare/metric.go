@@ -55,18 +55,23 @@ func (l *loader) ownMetrics() map[string]ownMetric {
 // compileMetrics makes an object of every distribution of ours whose percentiles are read. Datadog keeps
 // them, and keeps the tags, only when it is told to.
 func (l *loader) compileMetrics() {
-	own := l.ownMetrics()
 	var nodes []query.Node
+	readers := map[string]measure{} // the first of each metric
 	for _, m := range l.measures {
 		nodes = append(nodes, m.expr)
+		for _, s := range query.SeriesOf(m.expr) {
+			if _, ok := readers[s.Metric]; !ok {
+				readers[s.Metric] = m
+			}
+		}
 	}
 	for _, use := range query.Percentiles(nodes...) {
-		if !own[use.Metric].distribution {
+		if !l.own[use.Metric].distribution {
 			continue
 		}
 		tags := append([]string{"env", "service"}, use.Tags...)
 		slices.Sort(tags)
-		reader := l.reader(use.Metric)
+		reader := readers[use.Metric]
 		key := Key{Metric, use.Metric}
 		l.objects[key] = &Object{
 			Key: key, Base: use.Metric, File: reader.at.file.path, At: reader.at.at,
@@ -75,25 +80,12 @@ func (l *loader) compileMetrics() {
 	}
 }
 
-// reader is the first that reads a metric.
-func (l *loader) reader(metric string) measure {
-	for _, m := range l.measures {
-		for _, s := range query.SeriesOf(m.expr) {
-			if s.Metric == metric {
-				return m
-			}
-		}
-	}
-	return measure{}
-}
-
 // lintMeasures checks that the metrics and tags that are read are there to be read.
 func (l *loader) lintMeasures() {
-	own := l.ownMetrics()
 	for _, m := range l.measures {
 		where := m.in.where()
 		for _, s := range query.SeriesOf(m.expr) {
-			metric, ok := own[s.Metric]
+			metric, ok := l.own[s.Metric]
 			if !ok {
 				l.lintForeign(m, s, where)
 				continue
@@ -139,7 +131,7 @@ func (l *loader) unknownMetric(name string) string {
 	if l.top.limits.hints++; l.top.limits.hints > maxHints {
 		return declare
 	}
-	near := strictyaml.Nearest(name, sortedKeys(l.ownMetrics()))
+	near := strictyaml.Nearest(name, sortedKeys(l.own))
 	if near == "" {
 		near = query.Nearest(name)
 	}

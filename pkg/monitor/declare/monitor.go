@@ -50,6 +50,18 @@ func (l *loader) newObject(in *instance, key Key, payload map[string]any) *Objec
 // title is the name at Datadog: what is declared, behind the environment.
 func (l *loader) title(text string) string { return "[" + l.Environment + "] " + text }
 
+// name is the title of an object, without the environment if it is verbatim.
+func (l *loader) name(in *instance) string {
+	text := in.tree.get("title").text()
+	if in.verbatim() {
+		return text
+	}
+	return l.title(text)
+}
+
+// verbatim tells whether an object was made elsewhere, and is to stay as it is.
+func (in *instance) verbatim() bool { return in.tree.get("verbatim").truth() }
+
 func (l *loader) compileMonitor(in *instance) {
 	tree := in.tree
 	kind := tree.get("type").text()
@@ -67,8 +79,8 @@ func (l *loader) compileMonitor(in *instance) {
 		}
 	}
 	payload := map[string]any{
-		"name": l.title(tree.get("title").text()), "type": kind, "options": options,
-		"tags": l.tags(in, tree.get("tags")),
+		"name": l.name(in), "type": kind, "options": options,
+		"tags": l.ownTags(in),
 	}
 	if n, ok := tree.get("priority").number(); ok {
 		payload["priority"] = n
@@ -120,7 +132,9 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 		at.fault("remove one of them", "profile %s extends itself over others", name)
 		return nil
 	}
-	p.used = true
+	if out, ok := l.profileOptions[name]; ok {
+		return out
+	}
 	out := map[string]*value{}
 	if base := p.tree.get("extends"); base != nil {
 		for key, v := range l.profile(base, base.text(), append(path, name)) {
@@ -132,7 +146,7 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 		if e.key == "extends" || e.value.isNull() {
 			continue
 		}
-		if k := optionsShape("").key(e.key); k != nil {
+		if k := l.optionShape.key(e.key); k != nil {
 			v := fill.fill(e.value)
 			check := &checker{needs: true}
 			if check.check(v, k.shape, e.key, " in profile "+name); !check.bad {
@@ -140,7 +154,22 @@ func (l *loader) profile(at *value, name string, path []string) map[string]*valu
 			}
 		}
 	}
+	l.profileOptions[name] = out
 	return out
+}
+
+// ownTags are the tags of an object. A verbatim one has those that it declares and no others.
+func (l *loader) ownTags(in *instance) []any {
+	declared := in.tree.get("tags")
+	if !in.verbatim() {
+		return l.tags(in, declared)
+	}
+	var all []string
+	for _, tag := range declared.texts() {
+		all = append(all, tag.text())
+	}
+	slices.Sort(all)
+	return anys(slices.Compact(all))
 }
 
 // tags joins the tags of the file, of the object and of the environment, in order and each once.

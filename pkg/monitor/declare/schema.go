@@ -46,7 +46,11 @@ func (s *shape) bare(fixed bool) map[string]any {
 		}
 		return orInterpolated(out, fixed)
 	case list:
-		return orInterpolated(map[string]any{"type": "array", "items": s.of.schema(fixed)}, fixed)
+		out := map[string]any{"type": "array", "items": s.of.schema(fixed)}
+		if s.most > 0 {
+			out["maxItems"] = s.most
+		}
+		return orInterpolated(out, fixed)
 	case table:
 		out := map[string]any{"type": "object", "additionalProperties": s.of.schema(fixed)}
 		if s.names != nil {

@@ -18,6 +18,7 @@ type shape struct {
 	fixed   bool              // ${} is not filled in here
 	noun    string            // what a record is, for messages; its name follows
 	keys    []key             // of a record
+	most    int               // how many items a list may have; 0 for any number
 	of      *shape            // the values of a table, the items of a list
 	names   *regexp.Regexp    // the keys of a table
 	choices []string          // of a text
@@ -146,6 +147,10 @@ func (c *checker) inside(v *value, s *shape, what, where string) {
 		i := slices.IndexFunc(s.either, func(one *shape) bool { return one.accepts(v) })
 		c.check(v, s.either[i], what, where)
 	case list:
+		if s.most > 0 && len(v.items) > s.most {
+			c.fault(v, "", "%s%s has %d entries, at most %d are taken", what, where, len(v.items), s.most)
+			return
+		}
 		for _, item := range v.items {
 			c.check(item, s.of, "an entry of "+what, where)
 		}
@@ -195,6 +200,8 @@ func (s *shape) bounds() string {
 func (c *checker) text(v *value, s *shape, what, where string) {
 	t := v.text()
 	switch {
+	case len(t) > maxTextBytes:
+		c.fault(v, "", "%s%s has %d bytes, at most %d are taken", what, where, len(t), maxTextBytes)
 	case s.choices != nil && !slices.Contains(s.choices, t):
 		hint := s.instead[t]
 		if hint == "" {

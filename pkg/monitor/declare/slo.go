@@ -37,7 +37,7 @@ func (l *loader) compileSLO(in *instance) {
 	}
 	sli.YearlyPercent, _ = tree.get("yearly").number()
 	payload := map[string]any{
-		"name": l.title(tree.get("title").text()), "type": kind, "tags": l.tags(in, tree.get("tags")),
+		"name": l.name(in), "type": kind, "tags": l.ownTags(in),
 		"thresholds": thresholds, "sli_specification": specification,
 	}
 	if text := tree.get("description").text(); text != "" {
@@ -313,7 +313,7 @@ func side(e query.Expr, op byte, right bool, names map[*query.Series]string) str
 	text := formulaText(e, names)
 	inner, ok := e.(*query.Binary)
 	weak := func(op byte) bool { return op == '+' || op == '-' }
-	if ok && (right || weak(inner.Op) && !weak(op)) {
+	if ok && (right && weak(inner.Op) == weak(op) || weak(inner.Op) && !weak(op)) {
 		return "(" + text + ")"
 	}
 	return text

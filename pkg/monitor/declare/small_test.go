@@ -122,7 +122,8 @@ dashboards:
           - {note: "What *this* is."}
           - {monitor: both-low}
           - {monitor: off}
-      - {title: Promises, slos: all}
+      - {title: Promises, width: 7, slos: all}
+      - {title: Wide, width: 6, widgets: [{note: a}, {query: "sum:shop.orders{*} - (sum:shop.orders{*} - sum:shop.orders{*}) * 2"}]}
       - {title: Gone, monitors: [off]}
   dataset:
     for_each: datasets

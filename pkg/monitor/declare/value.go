@@ -2,6 +2,7 @@ package declare
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/latamctl/latamctl/pkg/strictyaml"
@@ -159,16 +160,20 @@ func (f *file) fault(at strictyaml.Place, hint, format string, args ...any) {
 	f.Fault(at, hint, "%s", message)
 }
 
-// merge lays the entries of over upon those of under. Maps in both are merged as well, down to depth levels.
-func merge(under, over *value, depth int) *value {
-	if under == nil || depth < 0 || under.kind != strictyaml.Map || over.kind != strictyaml.Map {
+// merge lays the entries of over upon those of under. The maps under the names in deep are merged as well.
+func merge(under, over *value, deep ...string) *value {
+	if under.kind != strictyaml.Map || over.kind != strictyaml.Map {
 		return over
 	}
 	out := *over
-	out.entries, out.bad = nil, over.bad || under.bad
+	out.entries = nil
 	for _, e := range under.entries {
 		if o := over.entryOf(e.key); o != nil {
-			e = entry{o.key, o.at, merge(e.value, o.value, depth-1)}
+			under := e.value
+			e = *o
+			if slices.Contains(deep, e.key) {
+				e.value = merge(under, o.value)
+			}
 		}
 		out.entries = append(out.entries, e)
 	}

@@ -76,7 +76,7 @@ func writeJSON(set *declare.Set) ([]byte, error) {
 }
 
 // reference is how a payload names another object.
-var reference = regexp.MustCompile(`\$\{ref:([a-z]+)\.([a-z0-9.-]+)\}`)
+var reference = regexp.MustCompile(`\$\{ref:([a-z]+)\.([a-z0-9][a-z0-9._-]*)\}`)
 
 // get reads what is at a path of fields, or nil.
 func get(v any, path ...string) any {

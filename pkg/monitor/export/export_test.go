@@ -56,16 +56,16 @@ func theSet(t *testing.T) *declare.Set {
 		"options": object{"include_tags": true, "on_missing_data": "default", "renotify_interval": 30.0, "renotify_statuses": []any{"alert", "no data"},
 			"evaluation_delay": 60.0, "thresholds": object{"critical": 10.0, "warning": 7.0, "critical_recovery": 5.5}},
 	})
-	flow := monitor(t, "flow", object{
+	flow := monitor(t, "flow-dead_stars", object{
 		"type": "query alert", "tags": []any{"env:prod"}, "message": "",
 		"query":   "avg(last_4h):anomalies(sum:a.b{*}, 'agile', 3, interval=60) >= 1",
 		"options": object{"thresholds": object{"critical": 1.0}, "threshold_windows": object{"trigger_window": "last_15m", "recovery_window": "last_15m"}},
 	})
 	stalled := monitor(t, "stalled", object{
 		"type": "composite", "tags": []any{"env:prod"}, "message": "Stalled.", "options": object{"include_tags": true},
-		"query": "${ref:monitor.ingest-errors} && !${ref:monitor.flow}",
+		"query": "${ref:monitor.ingest-errors} && !${ref:monitor.flow-dead_stars}",
 	})
-	stalled.Refs = []declare.Key{key(declare.Monitor, "flow"), key(declare.Monitor, "ingest-errors")}
+	stalled.Refs = []declare.Key{key(declare.Monitor, "flow-dead_stars"), key(declare.Monitor, "ingest-errors")}
 	fast := monitor(t, "http-latency-burn-fast", object{
 		"type": "slo alert", "tags": []any{"burn_tier:fast"}, "message": "Burns. @pagerduty-latam @oncall@example.com ",
 		"query":   `burn_rate("${ref:slo.http-latency}").over("30d").long_window("1h").short_window("5m") > 14.4`,

@@ -218,6 +218,8 @@ func TestComposite(t *testing.T) {
 		{"not", "${ref:monitor.a} && !${ref:monitor.b}", "x = 0 8 8\ny = 0 0 8", "0s: new → ok\n1m: ok → warning, told @chat\n2m: warning → ok, told @chat"},
 		{"not alone is an alert", "!${ref:monitor.a}", "x = 0 8", "0s: new → alert, told @page\n1m: alert → ok, told @chat"},
 		{"no data holds", "${ref:monitor.a} && ${ref:monitor.gone}", "x = 11 11 11\nz = 0 _ 0", "0s: new → ok\n1m: ok → alert, told @page\n2m: alert → ok, told @chat"},
+		{"what is part of a condition that does not hold does not count", "${ref:monitor.a} && ${ref:monitor.b} || ${ref:monitor.gone}", "x = 11\ny = 0\nz = _", "0s: new → no_data"},
+		{"a monitor that was never evaluated has no data", "${ref:monitor.a} || ${ref:monitor.b}", "x = _\ny = 0", "0s: new → no_data"},
 		{"groups go with each other, and with what has none", "${ref:monitor.byhost} && ${ref:monitor.a}", "h{host:a} = 0 11\nh{host:b} = 11 0\nx = 11 11",
 			"0s: new → ok host:a\n0s: new → alert host:b, told @page\n1m: ok → alert host:a, told @page\n1m: alert → ok host:b, told @chat"},
 	} {

@@ -65,6 +65,7 @@ func TestMessages(t *testing.T) {
 	for _, c := range []struct{ message, want string }{
 		{"{{#is_alert}}A{{else}}B{{/is_alert}} {{^is_alert}}C{{else}}D{{/is_alert}}", "A D"},
 		{"{{#is_warning}}A {{#is_alert}}B{{else}}C{{/is_alert}}{{else}}{{#is_alert}}D{{else}}E{{/is_alert}}{{/is_warning}}", "D"},
+		{"x{{#is_warning}}{{#is_no_data}}D{{else}}E{{/is_no_data}}{{/is_warning}}", "x"},
 		{"{{ value }} {{comparator}} {{threshold}} {{warn_threshold}} {{#is_priority 'P2'}}two{{/is_priority}}{{#is_priority 'P1'}}one{{/is_priority}}", "11 > 10 7 two"},
 		{"{{host.name}} {{[http.route].name}} {{env.name}} {{host}}", "a /v1/x prod a"},
 		{`{{#is_match "host.name" "x" "a"}}yes{{/is_match}} {{#is_exact_match "env.name" "pro"}}no{{/is_exact_match}}`, "yes"},

@@ -93,6 +93,23 @@ func TestSLO(t *testing.T) {
 	}
 }
 
+// The short window ends an alert soon after it is over, while the long one still burns.
+func TestBothWindowsBurn(t *testing.T) {
+	t.Parallel()
+	set := burning(t, latency(t))
+	want := "0s: new → ok (0.333333)\n43m: ok → alert (14.6667), told @page\n1h1m: alert → ok (12), told @chat"
+	if got, _ := timeline(t, set, "monitor fast-enough-burn-fast", "good = 0x59 100x60\nbad = 100x59 0x60"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	rec := &record{}
+	for range 60 {
+		rec.add(64, 36)
+	}
+	if got := rec.burn(59, 60, 0.05); got != 7.2 {
+		t.Errorf("36 %% is a burn rate of %v", got)
+	}
+}
+
 // TestRecord compares sums with an array that is walked each time.
 func TestRecord(t *testing.T) {
 	t.Parallel()

@@ -15,8 +15,8 @@ resource "datadog_metric_tag_configuration" "http_server_request_duration" {
   include_percentiles = true
 }
 
-resource "datadog_monitor" "flow" {
-  name    = "[prod] flow"
+resource "datadog_monitor" "flow-dead_stars" {
+  name    = "[prod] flow-dead_stars"
   type    = "query alert"
   query   = "avg(last_4h):anomalies(sum:a.b{*}, 'agile', 3, interval=60) >= 1"
   message = ""
@@ -87,7 +87,7 @@ resource "datadog_monitor" "ingest-errors" {
 resource "datadog_monitor" "stalled" {
   name         = "[prod] stalled"
   type         = "composite"
-  query        = "${datadog_monitor.ingest-errors.id} && !${datadog_monitor.flow.id}"
+  query        = "${datadog_monitor.ingest-errors.id} && !${datadog_monitor.flow-dead_stars.id}"
   message      = "Stalled."
   tags         = ["env:prod"]
   include_tags = true

@@ -176,3 +176,91 @@ func TestReproducible(t *testing.T) {
 		}
 	}
 }
+
+// TestSmokeImage believes an image only when its own check says that it works, as a user without rights.
+func TestSmokeImage(t *testing.T) {
+	t.Parallel()
+	needs(t, "bash")
+	docker := func(user, health string) map[string]string {
+		return map[string]string{"docker": fmt.Sprintf(`case "$*" in
+"image inspect"*) echo %s ;;
+"inspect"*) echo %s ;;
+"run --detach --read-only --cap-drop ALL --security-opt no-new-privileges --network none "*) echo id1 ;;
+"run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --network none "*) echo latamctl v1 ;;
+"logs id1") echo "it said why" ;;
+"rm --force id1") echo removed >&2 ;;
+*) echo "unexpected: $*" >&2; exit 99 ;;
+esac
+`, user, health)}
+	}
+	for _, c := range []struct {
+		user, health string
+		code         int
+		want         []string
+	}{
+		{"65532:65532", "healthy", 0, []string{"healthy", "removed"}},
+		{"65532:65532", "starting", 1, []string{"is starting after 0 s", "it said why", "removed"}},
+		{"root", "healthy", 1, []string{"runs as root"}},
+	} {
+		out, code := script(t, "smoke-image", docker(c.user, c.health), []string{"SMOKE_TIMEOUT=0"}, "latamctl:dev")
+		for _, want := range c.want {
+			if code != c.code || !strings.Contains(out, want) {
+				t.Errorf("%s, %s: exit %d, want %d with %q:\n%s", c.user, c.health, code, c.code, want, out)
+			}
+		}
+	}
+}
+
+// TestPush gives docker the programs that were built, the commit's time and labels, and keeps the digest.
+func TestPush(t *testing.T) {
+	t.Parallel()
+	needs(t, "make", "git")
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	repo, bin := t.TempDir(), t.TempDir()
+	docker := `echo "$SOURCE_DATE_EPOCH $*"
+while [ $# -gt 0 ]; do [ "$1" = --metadata-file ] && file=$2; shift; done
+printf '{\n  "containerimage.descriptor": {"digest": "sha256:other"},\n  "containerimage.digest": "%s"\n}\n' "$DIGEST" > "$file"
+`
+	for path, text := range map[string]string{
+		filepath.Join(repo, "Makefile"): read(t, filepath.Join("..", "Makefile")), filepath.Join(repo, "dist", "version"): "v1.2.3\n", filepath.Join(bin, "docker"): "#!/bin/sh\n" + docker,
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := []string{"GIT_AUTHOR_DATE=1700000000 +0300", "GIT_COMMITTER_DATE=1700000000 +0300"}
+	for _, args := range [][]string{{"init", "-q"}, {"add", "Makefile"}, {"-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"}} {
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", repo}, args...)...)
+		cmd.Env = append(os.Environ(), commit...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	push := func(digest string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "make", "-C", repo, "push", "IMAGE=registry.example.com/latamctl:one", "IMAGE_PLATFORMS=linux/amd64,linux/arm64")
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DIGEST="+digest)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := push(digest)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"1700000000 buildx build --platform linux/amd64,linux/arm64", "--build-arg VERSION=v1.2.3 ", "--build-arg CREATED=2023-11-14T22:13:20Z",
+		"name=registry.example.com/latamctl:one,push=true,rewrite-timestamp=true",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("docker was not given %q:\n%s", want, out)
+		}
+	}
+	if got := strings.TrimSpace(read(t, filepath.Join(repo, "dist", "image.digest"))); got != digest {
+		t.Errorf("the digest is %q, want %s", got, digest)
+	}
+	if out, err := push(""); err == nil {
+		t.Errorf("a push without a digest went on:\n%s", out)
+	}
+}

@@ -235,11 +235,11 @@ func TestEachBrokenHopIsNamed(t *testing.T) {
 				o.Load = 0
 			}
 			if tt.hop == "canary" {
-				o.Wait = 700 * time.Millisecond // It is waited for in vain.
+				o.Wait = 500 * time.Millisecond // It is waited for in vain.
 			}
 			if tt.bus != nil {
 				deps.Bus = tt.bus(deps.Bus)
-				o.Only = []string{verify.HopCanary}
+				o.Only, o.Datasets = []string{verify.HopCanary}, o.Datasets[:1]
 			}
 			report := verify.Run(t.Context(), o, deps)
 			if !slices.Equal(report.Broken, []string{tt.hop}) || report.OK || !slices.Contains(failures(report), tt.check) {
@@ -314,6 +314,7 @@ func TestInterruptedLeavesNothing(t *testing.T) {
 		}}
 		o := p.options()
 		o.Only, o.Settle = []string{verify.HopCanary, "publish"}, 20*time.Millisecond
+		o.Datasets = o.Datasets[1:] // The one that has every case.
 		report := verify.Run(ctx, o, deps)
 		interrupted := ctx.Err() != nil
 		cancel()
@@ -326,7 +327,7 @@ func TestInterruptedLeavesNothing(t *testing.T) {
 		}
 		published = at
 	}
-	if published < 10 {
+	if published < 8 {
 		t.Errorf("it was interrupted at %d messages only", published)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // render shows the steps.
 func (s *Syncer) render(p *Planned, stale []*step, took time.Duration) *plan.Plan {
-	out := &plan.Plan{Environment: s.o.Set.Environment}
+	out := &plan.Plan{Environment: s.o.Set.Environment, Noun: "kind"}
 	for _, kind := range declare.Kinds() {
 		section := plan.Section{Name: sectionName(kind), Grade: plan.Exact}
 		for _, st := range p.steps {

@@ -167,7 +167,12 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions) error {
 	} else if !a.global.quiet {
 		fmt.Fprintf(a.proc.Out, "\n%s\n", report.Summary())
 	}
-	if !report.OK {
+	switch {
+	case len(report.Results) == 0:
+		return failf(exitUsage, "leave one of them out", "--only and --skip leave no check")
+	case report.Passed+report.Failed == 0:
+		return failf(exitUnavailable, "each skipped check says why", "nothing could be verified from here: all %d checks were skipped", report.Skipped)
+	case !report.OK:
 		return failf(exitVerify, "each failed check says what to do next", "verification failed at %s: %d of %d checks", strings.Join(report.Broken, ", "), report.Failed, len(report.Results))
 	}
 	return nil

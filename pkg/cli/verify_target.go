@@ -108,7 +108,7 @@ func (a *app) verifyPlatform(ctx context.Context, o verifyOptions) (p *platform,
 		return nil, "", failf(exitUsage, "name the API with --url", "engine %s: no API is known", kind)
 	}
 	if local && o.api.url != "" {
-		if s, err := a.liveStack(ctx, o.api.dataDir); err != nil || !sameHost(s.API, o.api.url) {
+		if !a.runsHere(ctx, o.api) {
 			return nil, fmt.Sprintf("the API is not of the stack in %s, so its Pub/Sub and Bigtable are not known", o.api.dataDir), nil
 		}
 	}
@@ -126,6 +126,12 @@ func (a *app) verifyPlatform(ctx context.Context, o verifyOptions) (p *platform,
 		return nil, "Google Cloud cannot be asked from here: " + reason, nil
 	}
 	return p, "", err
+}
+
+// runsHere tells whether the API of --url is that of the running stack.
+func (a *app) runsHere(ctx context.Context, o apiOptions) bool {
+	s, err := a.liveStack(ctx, o.dataDir)
+	return err == nil && sameHost(s.API, o.url)
 }
 
 func sameHost(a, b string) bool {

@@ -226,7 +226,7 @@ const maxEventBytes = 16 << 20
 
 // follow opens the tail. What comes on the channel is nil once the row with the id came as described.
 func (r *runner) follow(ctx context.Context, op *contract.Operation, id string) (<-chan error, error) {
-	resp, err := r.open(ctx, r.deps.HTTP, http.MethodGet, op.Path, nil)
+	resp, err := r.open(ctx, r.deps.HTTP, http.MethodGet, op.Path, nil) //nolint:bodyclose // It is closed at the end of the stream.
 	if err != nil {
 		return nil, err
 	}

@@ -45,11 +45,11 @@ type Result struct {
 }
 
 // Name is the check with its hop and dataset, as people read it.
-func (r Result) Name() string {
-	if r.Dataset == "" {
-		return r.Hop + "/" + r.Check
+func (res Result) Name() string {
+	if res.Dataset == "" {
+		return res.Hop + "/" + res.Check
 	}
-	return r.Hop + "/" + r.Check + " " + r.Dataset
+	return res.Hop + "/" + res.Check + " " + res.Dataset
 }
 
 // Report is the outcome of all checks.

@@ -46,11 +46,11 @@ func (c *compiler) at(pointer string) (*Schema, error) {
 
 func (c *compiler) keyword(s *Schema, pointer, keyword string, value any) (err error) {
 	here := pointer + "/" + escape(keyword)
-	good := true
+	var good bool
 	switch keyword {
 	case "$ref":
-		var text string
-		if text, good = value.(string); good {
+		text, isText := value.(string)
+		if good = isText; good {
 			s.ref, err = c.at(text)
 		}
 	case "type":
@@ -59,35 +59,36 @@ func (c *compiler) keyword(s *Schema, pointer, keyword string, value any) (err e
 		s.format, good = value.(string)
 	case "enum":
 		s.enum, good = value.([]any)
+	case "minimum":
+		s.minimum, good = value.(json.Number)
+	case "maximum":
+		s.maximum, good = value.(json.Number)
 	case "pattern":
 		// A pattern that only ECMA-262 knows cannot be checked here; the rest of the schema can.
 		text, isText := value.(string)
 		if good = isText; good {
 			s.pattern, _ = regexp.Compile(text)
 		}
-	case "minimum":
-		s.minimum, good = value.(json.Number)
-	case "maximum":
-		s.maximum, good = value.(json.Number)
-	case "minLength":
-		s.minLength, good = count(value)
-	case "maxLength":
-		s.maxLength, good = count(value)
-	case "minItems":
-		s.minItems, good = count(value)
-	case "maxItems":
-		s.maxItems, good = count(value)
 	case "uniqueItems":
 		s.unique, good = value.(bool)
 	case "required":
 		s.required, good = names(value)
 	default:
+		if into := s.bound(keyword); into != nil {
+			*into, good = count(value)
+			break
+		}
 		return c.applicator(s, here, keyword, value)
 	}
 	if err == nil && !good {
 		err = fmt.Errorf("%s has a value that a schema cannot have: %s", here, shown(value))
 	}
 	return err
+}
+
+// bound is where a keyword that counts something is kept, nil for any other keyword.
+func (s *Schema) bound(keyword string) *int {
+	return map[string]*int{"minLength": &s.minLength, "maxLength": &s.maxLength, "minItems": &s.minItems, "maxItems": &s.maxItems}[keyword]
 }
 
 // applicator compiles the keywords that hold other schemas.

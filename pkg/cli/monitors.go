@@ -85,7 +85,7 @@ func (a *app) monitorInput(o *monitorOptions) (declare.Options, error) {
 	return in, nil
 }
 
-// loadMonitors reads what is declared for the environment, and says what is probably not meant.
+// loadMonitors reads what is declared for the environment.
 func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {
 	in, err := a.monitorInput(o)
 	if err != nil {
@@ -95,12 +95,17 @@ func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {
 	if err != nil {
 		return nil, fail(exitInvalid, filesHint, err)
 	}
-	if !a.global.quiet {
-		for _, w := range set.Warnings {
-			fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, yellow, "warning:"), w)
-		}
-	}
 	return set, nil
+}
+
+// warnOf says what is declared and probably not meant. It comes with a result, never before an error.
+func (a *app) warnOf(set *declare.Set) {
+	if a.global.quiet {
+		return
+	}
+	for _, w := range set.Warnings {
+		fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, yellow, "warning:"), w)
+	}
 }
 
 // monitorValues are the names that queries use. They follow from the declaration and the settings, so
@@ -123,7 +128,6 @@ const nodeZones = 3
 // monitorNames completes arguments with the names of what is declared.
 func monitorNames(a *app, o *monitorOptions, kinds ...declare.Kind) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		a.global.quiet = true // A completion has no place for warnings.
 		if err := a.load(cmd.Flags()); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

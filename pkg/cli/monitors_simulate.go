@@ -62,10 +62,7 @@ func (a *app) runMonitorsTest(names []string, o *monitorsTestOptions) error {
 	if err != nil {
 		return err
 	}
-	quiet := a.global.quiet
-	a.global.quiet = true // Who is told in this environment is no matter of its tests.
 	set, err := a.loadMonitors(&o.monitorOptions)
-	a.global.quiet = quiet
 	if err != nil {
 		return err
 	}

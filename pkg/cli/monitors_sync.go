@@ -77,6 +77,7 @@ func (a *app) runMonitorsSync(ctx context.Context, names []string, o monitorsSyn
 	if err != nil {
 		return s.fault(ctx, "sync", err)
 	}
+	a.warnOf(s.set)
 	if !a.global.quiet && a.global.output != outputJSON {
 		for _, line := range notes(planned.Plan) {
 			fmt.Fprintln(a.proc.Err, line)

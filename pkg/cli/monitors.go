@@ -11,6 +11,7 @@ import (
 
 	"github.com/latamctl/latamctl/monitors"
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
@@ -161,8 +162,16 @@ func shortName(set *declare.Set, key declare.Key) string {
 	return key.Name
 }
 
-// objectKeys finds the objects that a command names: by name, or by kind.name.
-func objectKeys(set *declare.Set, args []string) ([]declare.Key, error) {
+// nearName is the hint for a name that nothing has.
+func nearName(name string, names []string) string {
+	if near := dataset.Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "names: " + someNames(names)
+}
+
+// objectKeys finds the objects that a command names: by name, or by kind.name. The kinds are those that an error suggests.
+func objectKeys(set *declare.Set, args []string, kinds ...declare.Kind) ([]declare.Key, error) {
 	var keys []declare.Key
 	for _, arg := range args {
 		found := false
@@ -172,7 +181,7 @@ func objectKeys(set *declare.Set, args []string) ([]declare.Key, error) {
 			}
 		}
 		if !found {
-			return nil, failf(exitUsage, didYouMean(arg, objectNames(set), "names: "), "nothing that is declared has the name %q", arg)
+			return nil, failf(exitUsage, nearName(arg, objectNames(set, kinds...)), "nothing that is declared has the name %q", arg)
 		}
 	}
 	return keys, nil

@@ -70,7 +70,7 @@ func (a *app) runMonitorsTest(names []string, o *monitorsTestOptions) error {
 	if err != nil {
 		return fail(exitInvalid, "docs/monitors-test.md describes tests", err)
 	}
-	keys, err := objectKeys(set, names)
+	keys, err := objectKeys(set, names, declare.Monitor, declare.SLO)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,8 @@ type Report struct {
 	Waiting []Outcome
 	// LeftAlone were changed on both sides, and the live one was taken.
 	LeftAlone []declare.Key
+	// Doubled were made here and by another sync at the same time; the ones made here were deleted again.
+	Doubled []declare.Key
 	// Backups is the folder with the deleted objects; empty when nothing was deleted.
 	Backups string
 	// Verified tells that Datadog was read again and matched.
@@ -371,6 +373,9 @@ func (r *run) done(st *step, id string, took time.Duration, err error) {
 		r.report.Done = append(r.report.Done, outcome)
 		if st.action != plan.Delete && id != "" {
 			r.ids[st.key] = id
+		}
+		if st.reason == reasonTwice {
+			r.report.Doubled = append(r.report.Doubled, st.key)
 		}
 		if st.action == plan.Replace {
 			r.left = append(r.left, &step{key: st.key, action: plan.Delete, reason: reasonLeft, live: st.live, level: st.level})

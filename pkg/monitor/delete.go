@@ -73,7 +73,7 @@ func (s *Syncer) selected(inv *inventory, o DeleteOptions) ([]*step, error) {
 		}
 		for _, st := range matches {
 			if list := inv.objects[st.key]; len(list) > 1 && st.live.live.ID != name {
-				return nil, twice(st.key, list)
+				return nil, s.refuse(twice(st.key, list))
 			}
 			if !slices.Contains(steps, st) {
 				steps = append(steps, st)

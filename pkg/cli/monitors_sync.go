@@ -157,10 +157,11 @@ func (s *monitorSession) conclude(schema string, r *monitor.Report, err error) e
 			fmt.Fprintf(a.proc.Err, "what was deleted is saved in %s\n", r.Backups)
 		}
 	}
-	var f *fault
-	if err == nil || interrupted || len(r.Failed) == 0 || !errors.As(err, &f) {
+	if err == nil || interrupted || len(r.Failed) == 0 {
 		return err
 	}
+	f := &fault{code: exitFailed}
+	_ = errors.As(err, &f) // Otherwise it is a failure like any other.
 	failed := make([]string, 0, len(r.Failed))
 	for i := range r.Failed {
 		failed = append(failed, r.Failed[i].Key.String())

@@ -140,13 +140,7 @@ func (s *Syncer) decide(inv *inventory, o PlanOptions) (*Planned, error) {
 		if st.live != nil {
 			p.ids[object.Key] = st.live.live.ID
 		}
-		for _, f := range leftovers {
-			reason := reasonLeft
-			if o.made[f.live.ID] {
-				reason = reasonTwice
-			}
-			left = append(left, &step{key: object.Key, action: plan.Delete, reason: reason, live: f, level: st.level})
-		}
+		left = append(left, st.beside(leftovers, o.made)...)
 	}
 	if len(more) > 0 {
 		errs = append(errs, s.refuse(more...))
@@ -167,6 +161,18 @@ func (s *Syncer) decide(inv *inventory, o PlanOptions) (*Planned, error) {
 	}
 	slices.SortStableFunc(p.steps, order)
 	return p, errors.Join(errs...)
+}
+
+// beside are the steps that delete what stands beside the object of a step.
+func (st *step) beside(left []*found, made map[string]bool) []*step {
+	steps := make([]*step, len(left))
+	for i, f := range left {
+		steps[i] = &step{key: st.key, action: plan.Delete, reason: reasonLeft, live: f, level: st.level}
+		if made[f.live.ID] {
+			steps[i].reason = reasonTwice
+		}
+	}
+	return steps
 }
 
 // order is how steps are done: by level, deletions last and in reverse.

@@ -100,7 +100,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 			"error", t.scrub(a.err), "attempt", c.attempts, "wait", wait)
 		if c.attempts >= patience && a.status() != http.StatusTooManyRequests && t.told.CompareAndSwap(false, true) {
 			t.log.WarnContext(ctx, "Datadog does not answer as it should; trying again", "method", c.method, "path", c.path, "status", a.status(),
-				"error", t.scrub(a.err), "at_most", time.Until(c.deadline).Round(time.Second))
+				"error", t.scrub(a.err), "at_most", time.Until(c.deadline).Round(time.Second).String())
 		}
 		if wait > 0 && pause(ctx, wait, nil) != nil {
 			break

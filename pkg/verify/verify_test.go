@@ -171,6 +171,11 @@ func TestEachBrokenHopIsNamed(t *testing.T) {
 				})
 			})
 		}, hop: "canary", check: "canary/fresh flights", seen: "field delay is 499"},
+		{name: "two rows of one key", broken: func(p *platform) {
+			p.replace(func(r *http.Request) bool { return r.URL.Query().Has("number[eq]") }, func(b []byte) []byte {
+				return regexp.MustCompile(`"data":\[(.*)\],"next_cursor"`).ReplaceAll(b, []byte(`"data":[$1,$1],"next_cursor"`))
+			})
+		}, hop: "canary", check: "canary/duplicate orders", seen: "its key has 2 rows"},
 		{name: "no dead letters", bus: func(b verify.Bus) verify.Bus {
 			return editedBus{Bus: b, receive: func(m *bus.Message) { m.Data = append(m.Data, '!') }}
 		}, hop: "canary", check: "canary/poison flights", seen: "not among the dead letters"},

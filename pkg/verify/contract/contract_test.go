@@ -302,6 +302,22 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestAlternatives: exactly one has to fit, and the reason is that of the nearest.
+func TestAlternatives(t *testing.T) {
+	t.Parallel()
+	s, err := contract.CompileAt([]byte(`{"s":{"oneOf":[{"type":"integer","minimum":5},{"type":"integer","maximum":7},{"type":"string"}]}}`), "#/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`8`: "", `4`: "", `"x"`: "", `6`: "fits 2 of the alternatives", `null`: "expected integer, got null",
+	} {
+		if err := s.ValidateJSON([]byte(text)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 // TestCircles: a schema may refer to itself, and a value that is nested without end is refused.
 func TestCircles(t *testing.T) {
 	t.Parallel()

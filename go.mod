@@ -51,6 +51,12 @@ require (
 require github.com/hashicorp/hcl/v2 v2.25.0
 
 require (
+	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674 // indirect
+	github.com/moby/spdystream v0.5.1 // indirect
+	k8s.io/streaming v0.37.2
+)
+
+require (
 	github.com/DataDog/datadog-api-client-go/v2 v2.67.0
 	github.com/goccy/go-json v0.10.2 // indirect
 )

@@ -19,6 +19,7 @@ var levels = map[string]int{
 	"examples":      0,
 	"stacks":        0,
 	"monitors":      0,
+	"release":       0, // It has tests only.
 	"pkg/plan":      0,
 	"pkg/dataset":   0,
 	"pkg/telemetry": 0,
@@ -61,6 +62,8 @@ var owners = []struct{ library, owner, instead string }{
 	{"github.com/hashicorp/hcl/v2/hclparse", "pkg/stack", "pkg/stack/contract"},
 	{"k8s.io/client-go/dynamic", "pkg/deploy", "pkg/deploy"},
 	{"k8s.io/client-go/rest", "pkg/deploy", "pkg/deploy"},
+	{module + "pkg/deploy/deploytest", "", "it in tests only"},
+	{module + "pkg/deploy/clustertest", "", "it in tests only"},
 	{"sigs.k8s.io/kustomize/api/krusty", "pkg/deploy", "deploy.Render"},
 	{"github.com/DataDog/datadog-api-client-go/v2/api/datadog", "pkg/monitor", "pkg/monitor/datadog"},
 	{"github.com/DataDog/datadog-api-client-go/v2/api/datadogV1", "pkg/monitor", "pkg/monitor/datadog"},

@@ -159,26 +159,37 @@ func (a *app) openManifests(o driveOptions, e *environment) (objects stack.Manif
 }
 
 func (a *app) newManifests(o driveOptions, e *environment) (stack.Manifests, error) {
-	base, values, err := a.manifestValues(e)
+	opts, err := a.manifestOptions(o, e)
 	if err != nil {
 		return nil, err
 	}
-	if values.Image == "" {
-		values.Image = noImage
-	}
-	opts := deploy.Options{
-		Base: base, Values: values, DatadogKey: telemetry.NewSecret(a.proc.Env("DD_API_KEY")), TakeOver: o.takeOver, Log: a.log,
-	}
-	if o.kubeconfig != "" {
-		if opts.Kubeconfig, err = a.proc.ReadFile(o.kubeconfig); err != nil {
-			return nil, failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
-		}
+	if opts.Values.Image == "" {
+		opts.Values.Image = noImage
 	}
 	objects, err := deploy.New(opts)
 	if err != nil {
 		return nil, a.manifestFault(err)
 	}
 	return manifests{objects}, nil
+}
+
+// manifestOptions are what the Kubernetes objects of an environment are made with, and where.
+func (a *app) manifestOptions(o driveOptions, e *environment) (deploy.Options, error) {
+	base, values, err := a.manifestValues(e)
+	if err != nil {
+		return deploy.Options{}, err
+	}
+	host, user := a.proc.Owner()
+	opts := deploy.Options{
+		Base: base, Values: values, DatadogKey: telemetry.NewSecret(a.proc.Env("DD_API_KEY")), TakeOver: o.takeOver, Log: a.log,
+		Holder: user + " on " + host,
+	}
+	if o.kubeconfig != "" {
+		if opts.Kubeconfig, err = a.proc.ReadFile(o.kubeconfig); err != nil {
+			return opts, failf(exitUsage, "name a file with --kubeconfig, or leave it out to use the cluster of the stack cluster", "read the kubeconfig: %w", err)
+		}
+	}
+	return opts, nil
 }
 
 func (a *app) printManifests(base fs.FS, values deploy.Values) error {

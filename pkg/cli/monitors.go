@@ -60,9 +60,15 @@ plan --offline, test, export and schema need none.`,
 func addMonitorFlags(cmd *cobra.Command, o *monitorOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.dir, "dir", "", "folder with objects of your own, added to the built-in ones; one of the same kind and name replaces it")
+	config.MarkInvocation(f, "dir")
+	addMonitorSettings(cmd, o)
+}
+
+// addMonitorSettings adds the settings that say what the objects are like.
+func addMonitorSettings(cmd *cobra.Command, o *monitorOptions) {
+	f := cmd.Flags()
 	f.Var(&o.notify, "notify", "who is told, by role: page=@pagerduty-x,chat=@slack-y (several of one role: repeat it)")
 	f.StringVar(&o.runbooks, "runbooks-url", defaultRunbooks, "address below which the runbooks are")
-	config.MarkInvocation(f, "dir")
 	addCloudSettings(cmd, &o.settings)
 }
 

@@ -131,6 +131,7 @@ func (a *app) stackFault(err error) error {
 	var conflict *deploy.ConflictError
 	var foreign *deploy.ForeignError
 	var missing *deploy.MissingAPIError
+	var held *deploy.HeldError
 	var unknown *stack.NoStackError
 	switch {
 	case errors.As(err, &unknown):
@@ -159,6 +160,8 @@ func (a *app) stackFault(err error) error {
 		return fail(exitUnavailable, "try again; latamctl doctor --env "+a.global.env+" checks the way to it", err)
 	case errors.As(err, &conflict), errors.As(err, &foreign):
 		return fail(exitRefused, "if latamctl is to have them from now on: --take-over", err)
+	case errors.As(err, &held):
+		return fail(exitLocked, "wait until it ends; latamctl deploy --env "+a.global.env+" --status shows it", err)
 	case errors.As(err, &missing):
 		return fail(exitRefused, "turn the API on in the cluster; the stack cluster turns on what these objects need", err)
 	case errors.As(err, &failed):

@@ -20,7 +20,7 @@ var errNoCluster = errors.New("there is no cluster yet: apply the stack cluster 
 
 // Apply makes the cluster match and waits for nothing: the section is what it changed, complete or
 // not. It compares everything first and changes nothing when something has to be refused; applying
-// again goes on where it was interrupted. on is told about each change, and may be nil.
+// again goes on where it was interrupted. While a release is at work it is a HeldError. on is told about each change, and may be nil.
 func (m *Manifests) Apply(ctx context.Context, cluster Cluster, on func(message string)) (plan.Section, error) {
 	start := time.Now()
 	if !m.exists(cluster) {
@@ -34,8 +34,22 @@ func (m *Manifests) Apply(ctx context.Context, cluster Cluster, on func(message 
 	if err != nil {
 		return section(plan.Exact, nil, start), err
 	}
+	if pending(steps) && p.namespaces[m.opts.Values.Name] {
+		lock := m.newLease(c, m.opts.Holder)
+		if ctx, err = lock.hold(ctx); err != nil {
+			return section(plan.Exact, nil, start), fmt.Errorf("apply the Kubernetes objects: %w", err)
+		}
+		defer lock.let(ctx, false)
+		if p, steps, err = m.steps(ctx, c); err != nil { // A release may have ended in between.
+			return section(plan.Exact, nil, start), err
+		}
+	}
 	done, err := p.run(ctx, steps, on)
 	return section(plan.Exact, done, start), err
+}
+
+func pending(steps []step) bool {
+	return slices.ContainsFunc(steps, func(s step) bool { return s.change != nil })
 }
 
 // run does the steps in order, and returns those that were done.
@@ -140,8 +154,14 @@ func (m *Manifests) deletions(ctx context.Context, cluster Cluster) (*planner, [
 	if err != nil {
 		return p, nil, err
 	}
-	for _, secret := range [][2]string{{name, cursorSecret}, {m.opts.DatadogNamespace, m.opts.DatadogSecret}, {m.opts.DatadogNamespace, tokenSecret}} {
-		live, err := p.c.get(ctx, secretKind(), secret[0], secret[1])
+	for _, other := range []struct {
+		kind            schema.GroupVersionKind
+		namespace, name string
+	}{
+		{secretKind(), name, cursorSecret}, {secretKind(), m.opts.DatadogNamespace, m.opts.DatadogSecret},
+		{secretKind(), m.opts.DatadogNamespace, tokenSecret}, {leaseKind(), name, leaseName},
+	} {
+		live, err := p.c.get(ctx, other.kind, other.namespace, other.name)
 		if err != nil {
 			return p, nil, err
 		}

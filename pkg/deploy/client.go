@@ -30,6 +30,7 @@ type client struct {
 	dynamic dynamic.Interface
 	http    *http.Client
 	root    *url.URL
+	config  *rest.Config
 
 	mu   sync.Mutex
 	apis map[schema.GroupVersion]map[string]metav1.APIResource // by kind; nil when the cluster does not have it
@@ -58,7 +59,7 @@ func (m *Manifests) connect(cluster Cluster) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	return &client{opts: m.opts, dynamic: dyn, http: web, root: root, apis: map[schema.GroupVersion]map[string]metav1.APIResource{}}, nil
+	return &client{opts: m.opts, dynamic: dyn, http: web, root: root, config: cfg, apis: map[schema.GroupVersion]map[string]metav1.APIResource{}}, nil
 }
 
 func (m *Manifests) restConfig(cluster Cluster) (*rest.Config, error) {
@@ -241,7 +242,12 @@ func (c *client) list(ctx context.Context, gvk schema.GroupVersionKind, namespac
 }
 
 // apply sends an object as ours. A dry run returns what would be and changes nothing.
-func (c *client) apply(ctx context.Context, o *unstructured.Unstructured, dryRun, force bool) (result *unstructured.Unstructured, err error) {
+func (c *client) apply(ctx context.Context, o *unstructured.Unstructured, dryRun, force bool) (*unstructured.Unstructured, error) {
+	return c.applyAs(ctx, manager, o, dryRun, force)
+}
+
+// applyAs is apply under another name: the fields that one name leaves out stay with the other.
+func (c *client) applyAs(ctx context.Context, as string, o *unstructured.Unstructured, dryRun, force bool) (result *unstructured.Unstructured, err error) {
 	in, err := c.on(ctx, o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
 		return nil, err
@@ -250,7 +256,7 @@ func (c *client) apply(ctx context.Context, o *unstructured.Unstructured, dryRun
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", address(o), err)
 	}
-	opts := metav1.PatchOptions{FieldManager: manager, FieldValidation: metav1.FieldValidationStrict, Force: &force}
+	opts := metav1.PatchOptions{FieldManager: as, FieldValidation: metav1.FieldValidationStrict, Force: &force}
 	doing := "apply " + address(o)
 	if dryRun {
 		opts.DryRun, doing = []string{metav1.DryRunAll}, doing+" (dry run)"

@@ -54,6 +54,10 @@ type Options struct {
 	Retries int
 	// RetryDelay is the wait before the first retry; it doubles, with jitter. Default 500ms.
 	RetryDelay time.Duration
+	// Holder names who changes what runs, for others who meet the lock. Default somebody.
+	Holder string
+	// LeaseDuration is how long the lock of a program counts that shows no sign of life. Default 15s.
+	LeaseDuration time.Duration
 	// Parallel is how many dry runs are asked for at a time. Default 6.
 	Parallel int
 }
@@ -82,6 +86,12 @@ func (o Options) Defaults() Options {
 	if o.RetryDelay == 0 {
 		o.RetryDelay = 500 * time.Millisecond
 	}
+	if o.Holder == "" {
+		o.Holder = "somebody"
+	}
+	if o.LeaseDuration == 0 {
+		o.LeaseDuration = 15 * time.Second
+	}
 	if o.Parallel == 0 {
 		o.Parallel = 6
 	}
@@ -102,6 +112,9 @@ func (o Options) Validate() error {
 	}
 	if o.RetryDelay < time.Millisecond || o.RetryDelay > time.Minute {
 		errs = append(errs, fmt.Errorf("kubernetes: retry delay %s is not in 1ms..1m", o.RetryDelay))
+	}
+	if o.LeaseDuration < time.Millisecond || o.LeaseDuration > 10*time.Minute {
+		errs = append(errs, fmt.Errorf("kubernetes: lease of %s is not in 1ms..10m", o.LeaseDuration))
 	}
 	if o.Parallel < 1 || o.Parallel > 64 {
 		errs = append(errs, fmt.Errorf("kubernetes: %d requests at a time are not in 1..64", o.Parallel))

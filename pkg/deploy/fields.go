@@ -3,6 +3,7 @@ package deploy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,47 @@ func settleReplicas(o, live *unstructured.Unstructured) {
 		return
 	}
 	unstructured.RemoveNestedField(o.Object, "spec", "replicas")
+}
+
+// annotationImage is the image that a release gave a Deployment. From then on it is the declared one.
+const annotationImage = "latamctl/image"
+
+// settleImage keeps the image that a release put in. Until the first release it is the environment's.
+func (p *planner) settleImage(o, live *unstructured.Unstructured) {
+	image, declared := live.GetAnnotations()[annotationImage], p.m.opts.Values.Image
+	if !imageForm.MatchString(image) || image == declared {
+		return
+	}
+	containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+	for _, c := range containers {
+		if c, ok := c.(map[string]any); ok && c["image"] == declared {
+			c["image"] = image
+		}
+	}
+	_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers") // It fails only when spec is no map.
+	if o.GetName() == serve(otherColour(p.live)) {                                                  // It has the release before, as it should.
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.released[image], o.GetName()) {
+		p.released[image] = append(p.released[image], o.GetName())
+	}
+}
+
+// releasedNote says which images stay although another one is declared.
+func (p *planner) releasedNote() string {
+	var parts []string
+	for _, image := range slices.Sorted(maps.Keys(p.released)) {
+		names := p.released[image]
+		slices.Sort(names)
+		_, digest, _ := strings.Cut(image, "@")
+		parts = append(parts, strings.Join(names, ", ")+" keeps the released image @"+digest)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, "; ") + ", not the declared one: latamctl deploy changes it"
 }
 
 // owns tells whether the last value of a field is the one that we applied.

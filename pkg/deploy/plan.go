@@ -40,8 +40,10 @@ func (m *Manifests) Plan(ctx context.Context, cluster Cluster) (plan.Section, er
 	if err != nil {
 		return section(plan.Exact, nil, start), err
 	}
-	_, steps, err := m.steps(ctx, c)
-	return section(plan.Exact, steps, start), err
+	p, steps, err := m.steps(ctx, c)
+	s := section(plan.Exact, steps, start)
+	s.Note = p.releasedNote()
+	return s, err
 }
 
 // section shows steps as a section of a plan.
@@ -83,18 +85,21 @@ type planner struct {
 	c *client
 	// namespaces are those that exist.
 	namespaces map[string]bool
+	// live is the colour that gets the requests.
+	live string
 	// scaled are the Deployments that an autoscaler counts the pods of.
 	scaled map[string]bool
 
 	mu        sync.Mutex
 	foreign   []string
 	conflicts []Conflict
+	released  map[string][]string // the images that releases put in place of the declared one, with their Deployments
 }
 
 // steps compares everything. They are in the order in which they are done: what others refer to is
 // made first and removed last.
 func (m *Manifests) steps(ctx context.Context, c *client) (*planner, []step, error) {
-	p := &planner{m: m, c: c, namespaces: map[string]bool{}, scaled: map[string]bool{}}
+	p := &planner{m: m, c: c, namespaces: map[string]bool{}, scaled: map[string]bool{}, released: map[string][]string{}}
 	objects, err := p.render(ctx)
 	if err != nil {
 		return p, nil, err
@@ -143,6 +148,7 @@ func (p *planner) render(ctx context.Context) ([]*unstructured.Unstructured, err
 			v.Live = colour
 		}
 	}
+	p.live = v.Live
 	objects, err := Render(p.m.opts.Base, v)
 	for _, o := range objects {
 		if o.GetKind() == "HorizontalPodAutoscaler" {
@@ -212,8 +218,11 @@ func (p *planner) one(ctx context.Context, o *unstructured.Unstructured) (step, 
 		p.foreign = append(p.foreign, address(o))
 		return s, nil
 	}
-	if p.scaled[o.GetName()] && o.GetKind() == "Deployment" {
-		settleReplicas(o, s.live)
+	if o.GetKind() == "Deployment" {
+		if p.scaled[o.GetName()] {
+			settleReplicas(o, s.live)
+		}
+		p.settleImage(o, s.live)
 	}
 	return p.update(ctx, s)
 }

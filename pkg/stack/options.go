@@ -68,7 +68,7 @@ func (o *Options) Defaults() {
 	o.Retries = cmp.Or(o.Retries, 2)
 	o.RetryDelay = cmp.Or(o.RetryDelay, 5*time.Second)
 	o.ManifestsAfter = cmp.Or(o.ManifestsAfter, "apps")
-	o.ManifestsCluster = cmp.Or(o.ManifestsCluster, "cluster")
+	o.ManifestsCluster = cmp.Or(o.ManifestsCluster, clusterStack)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

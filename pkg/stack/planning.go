@@ -407,6 +407,18 @@ func (d *Driver) planManifestsDelete(ctx context.Context, cluster Cluster) (plan
 	return plan.Section{Grade: plan.Predicted, Note: "all objects of the manifests"}, nil
 }
 
+// clusterStack is the stack that makes the cluster, unless the options name another one.
+const clusterStack = "cluster"
+
+// FindCluster says how to reach the cluster that the stack cluster made, as far as there is one.
+func FindCluster(ctx context.Context, states *state.States) (Cluster, error) {
+	st, err := states.Read(ctx, clusterStack)
+	if err != nil {
+		return Cluster{}, err
+	}
+	return clusterOf(st)
+}
+
 // clusterOf reads the outputs endpoint and ca. The authority is PEM, or PEM in base64 as GKE gives it.
 func clusterOf(st *state.State) (Cluster, error) {
 	var c Cluster

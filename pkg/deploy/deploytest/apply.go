@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,6 +78,9 @@ func (s *Server) apply(k kind, o *unstructured.Unstructured, opts applyOptions) 
 	if given := o.GetResourceVersion(); given != "" && (live == nil || live.GetResourceVersion() != given) {
 		return nil, apierrors.NewConflict(k.groupResource(), o.GetName(), errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	}
+	if uid := o.GetUID(); uid != "" && (live == nil || live.GetUID() != uid) {
+		return nil, apierrors.NewConflict(k.groupResource(), o.GetName(), errors.New("uid mismatch"))
+	}
 	base := live
 	if base == nil {
 		base = &unstructured.Unstructured{}
@@ -136,7 +140,10 @@ func (s *Server) store(k kind, live, o *unstructured.Unstructured, dryRun bool) 
 	} else {
 		o.SetUID(live.GetUID())
 		o.SetCreationTimestamp(live.GetCreationTimestamp())
-		o.SetGeneration(live.GetGeneration() + 1)
+		o.SetGeneration(live.GetGeneration())
+		if !reflect.DeepEqual(live.Object["spec"], o.Object["spec"]) {
+			o.SetGeneration(live.GetGeneration() + 1)
+		}
 	}
 	o.SetResourceVersion(fmt.Sprint(version))
 	if !dryRun {

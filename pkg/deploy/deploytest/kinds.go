@@ -38,10 +38,12 @@ func kinds() []kind {
 			all = append(all, kind{gvk: gvk, resource: resource, namespaced: name != "Namespace"})
 		}
 	}
-	add("", "v1", "Namespace", "ServiceAccount", "ConfigMap", "Secret", "Service", "Pod", "PersistentVolumeClaim")
+	add("", "v1", "Namespace", "ServiceAccount", "ConfigMap", "Secret", "Service", "Pod", "PersistentVolumeClaim", "Event")
 	add("apps", "v1", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
 	add("batch", "v1", "Job", "CronJob")
 	add("autoscaling", "v2", "HorizontalPodAutoscaler")
+	add("coordination.k8s.io", "v1", "Lease")
+	add("discovery.k8s.io", "v1", "EndpointSlice")
 	add("policy", "v1", "PodDisruptionBudget")
 	add("networking.k8s.io", "v1", "NetworkPolicy")
 	add("gateway.networking.k8s.io", "v1", "Gateway", "HTTPRoute")
@@ -82,6 +84,7 @@ func apiResources(gv schema.GroupVersion) (any, error) {
 type path struct {
 	gv                        schema.GroupVersion
 	namespace, resource, name string
+	sub                       string // such as log
 }
 
 // parsePath reads /api/v1/…, /apis/group/version/…, each with namespaces/NAME/ or without.
@@ -104,5 +107,8 @@ func parsePath(text string) (at path, ok bool) {
 	if len(parts) > 1 {
 		at.name = parts[1]
 	}
-	return at, len(parts) <= 2
+	if len(parts) > 2 {
+		at.sub = parts[2]
+	}
+	return at, len(parts) <= 3
 }

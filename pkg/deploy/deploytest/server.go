@@ -1,6 +1,6 @@
 // Package deploytest has a stand-in of the API server of a Kubernetes cluster, for tests: it keeps
 // objects in memory and applies them with the algorithm of the real one, field managers and conflicts
-// included. It runs nothing: no controller, no pod.
+// included. It runs nothing until Run is called; then Deployments get pods at once, without a process.
 package deploytest
 
 import (
@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -42,6 +43,12 @@ type Server struct {
 	version  int
 	requests []string
 	before   func(Request) *apierrors.StatusError
+	// starts tells whether pods of a Deployment with an image get ready; nil is that nothing runs.
+	starts   func(deployment, image string) bool
+	minReady int
+	// controlled is the version of the objects that control saw last.
+	controlled int
+	forwards   map[string]string // address of what runs in a pod, by image
 }
 
 // Request is one request, as Before sees it.
@@ -54,14 +61,31 @@ type Request struct {
 
 // New starts a server with the namespaces that every cluster has.
 func New() *Server {
-	s := &Server{objects: map[string]*unstructured.Unstructured{}, missing: map[string]bool{}, schema: newConverter()}
-	s.http = httptest.NewTLSServer(http.HandlerFunc(s.serve))
-	s.Endpoint = s.http.URL
-	s.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+	s := start(newConverter())
 	for _, name := range []string{"default", "kube-system"} {
 		s.Put(&unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}})
 	}
 	return s
+}
+
+func start(schema managedfields.TypeConverter) *Server {
+	s := &Server{objects: map[string]*unstructured.Unstructured{}, missing: map[string]bool{}, forwards: map[string]string{}, schema: schema}
+	s.http = httptest.NewTLSServer(http.HandlerFunc(s.serve))
+	s.Endpoint = s.http.URL
+	s.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+	return s
+}
+
+// Copy starts another server with the same objects, and what runs.
+func (s *Server) Copy() *Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := start(s.schema)
+	for key, o := range s.objects {
+		c.objects[key] = o.DeepCopy()
+	}
+	c.version, c.starts, c.minReady = s.version, s.starts, -1
+	return c
 }
 
 // Close ends the server.
@@ -154,10 +178,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	if strings.HasSuffix(r.URL.Path, "/portforward") {
+		s.forward(w, r)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	answer, err := s.answer(r, body)
+	s.control()
 	code := http.StatusOK
+	if text, ok := answer.(plainText); ok && err == nil {
+		_, _ = io.WriteString(w, string(text))
+		return
+	}
 	if err != nil {
 		var status *apierrors.StatusError
 		if !errors.As(err, &status) {
@@ -199,6 +232,12 @@ func (s *Server) answer(r *http.Request, body []byte) (any, error) {
 // request does what is asked of one kind.
 func (s *Server) request(r *http.Request, k kind, at path, body []byte, dryRun bool) (any, error) {
 	switch {
+	case r.Method == http.MethodGet && at.sub == "log":
+		return plainText("started " + at.name + "\nready\n"), nil
+	case at.sub != "":
+		return nil, apierrors.NewNotFound(schema.GroupResource{Group: k.gvk.Group, Resource: k.resource + "/" + at.sub}, at.name)
+	case r.Method == http.MethodPut, r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/merge-patch+json":
+		return s.change(r, k, at, body)
 	case r.Method == http.MethodGet && at.name == "":
 		return s.list(k, at.namespace, r.URL.Query().Get("labelSelector"))
 	case r.Method == http.MethodGet:
@@ -208,21 +247,68 @@ func (s *Server) request(r *http.Request, k kind, at path, body []byte, dryRun b
 	case r.Method == http.MethodPost:
 		return s.create(k, at, body, r.URL.Query().Get("fieldManager"))
 	case r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/apply-patch+yaml":
-		o := &unstructured.Unstructured{}
-		text, err := yaml.YAMLToJSON(body)
-		if err == nil {
-			err = o.UnmarshalJSON(text)
-		}
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		if k.namespaced {
-			o.SetNamespace(at.namespace)
-		}
-		q := r.URL.Query()
-		return s.apply(k, o, applyOptions{manager: q.Get("fieldManager"), force: q.Get("force") == "true", dryRun: dryRun, strict: q.Get("fieldValidation") == "Strict"})
+		return s.applied(r, k, at, body, dryRun)
 	}
 	return nil, apierrors.NewMethodNotSupported(schema.GroupResource{Group: k.gvk.Group, Resource: k.resource}, r.Method)
+}
+
+// plainText is an answer that is no JSON.
+type plainText string
+
+func (s *Server) applied(r *http.Request, k kind, at path, body []byte, dryRun bool) (any, error) {
+	o := &unstructured.Unstructured{}
+	text, err := yaml.YAMLToJSON(body)
+	if err == nil {
+		err = o.UnmarshalJSON(text)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if k.namespaced {
+		o.SetNamespace(at.namespace)
+	}
+	q := r.URL.Query()
+	return s.apply(k, o, applyOptions{manager: q.Get("fieldManager"), force: q.Get("force") == "true", dryRun: dryRun, strict: q.Get("fieldValidation") == "Strict"})
+}
+
+// change is a whole object, or some fields of one, sent for one that exists.
+func (s *Server) change(r *http.Request, k kind, at path, body []byte) (any, error) {
+	live, err := s.find(k, at)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &fields); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	o := &unstructured.Unstructured{Object: fields}
+	if r.Method == http.MethodPatch {
+		o = live.DeepCopy()
+		merge(o.Object, fields)
+	}
+	if o.GetUID() != "" && o.GetUID() != live.GetUID() || o.GetResourceVersion() != "" && o.GetResourceVersion() != live.GetResourceVersion() {
+		return nil, apierrors.NewConflict(k.groupResource(), at.name, errors.New("the object has been modified"))
+	}
+	if err := s.update(k, live, o, r.URL.Query().Get("fieldManager"), ""); err != nil {
+		return nil, err
+	}
+	return s.find(k, at)
+}
+
+// merge is JSON Merge Patch.
+func merge(into, fields map[string]any) {
+	for key, value := range fields {
+		inner, isMap := value.(map[string]any)
+		have, alsoMap := into[key].(map[string]any)
+		switch {
+		case value == nil:
+			delete(into, key)
+		case isMap && alsoMap:
+			merge(have, inner)
+		default:
+			into[key] = value
+		}
+	}
 }
 
 func (s *Server) list(k kind, namespace, selector string) (any, error) {

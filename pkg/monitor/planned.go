@@ -61,7 +61,7 @@ func (s *Syncer) render(p *Planned, stale []*step, took time.Duration) *plan.Pla
 func note(conflicts, forgotten int, prune bool) string {
 	var parts []string
 	if conflicts > 0 {
-		parts = append(parts, fmt.Sprintf("changed both here and at Datadog: %d (sync wants --take code or --take live)", conflicts))
+		parts = append(parts, fmt.Sprintf("changed here and at Datadog: %d (sync wants --take)", conflicts))
 	}
 	if forgotten > 0 && !prune {
 		parts = append(parts, fmt.Sprintf("not declared any more: %d (sync --prune deletes them)", forgotten))

@@ -91,7 +91,7 @@ func (a *app) runSLOReport(ctx context.Context, names []string, o *sloOptions) e
 	if err != nil {
 		return err
 	}
-	wanted, err := objectKeys(set, names)
+	wanted, err := objectKeys(set, names, declare.SLO)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,7 +123,10 @@ func TestTwoObjectsOfOneID(t *testing.T) {
 			w.t.Fatal(err)
 		}
 		_, err = w.syncer().Plan(w.t.Context(), monitor.PlanOptions{})
-		w.refused(err, first+" and "+second)
+		w.refused(err, "monitor.a ("+first+", "+second+")")
+		if refusal := new(monitor.Refusal); !errors.As(err, &refusal) || !strings.Contains(refusal.Hint, "delete --env prod "+second+" ") {
+			w.t.Errorf("the hint does not delete the later one: %+v", refusal)
+		}
 		if _, err := w.syncer().Delete(w.t.Context(), monitor.DeleteOptions{Names: []string{"a"}}); err == nil {
 			w.t.Error("a name that two have was deleted")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -264,6 +265,41 @@ func TestDuplicates(t *testing.T) {
 					w.t.Errorf("%s was made, and %s was there", got, id)
 				}
 				w.wants(w.plan(monitor.PlanOptions{Prune: true}))
+			})
+		})
+	}
+}
+
+// A plan that is validated while another sync makes the same monitor is no fault of the file. A monitor of somebody
+// else is, and the plan says so already.
+func TestValidationMeetsATwin(t *testing.T) {
+	for name, c := range map[string]struct {
+		tags []any
+		want string
+	}{
+		"ours":       {[]any{"managed_by:latamctl", "latamctl_stack:latam-prod", "latamctl_id:monitor.a"}, ""},
+		"somebody's": {[]any{"team:data", "env:prod"}, "latamctl monitors import "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.declares(simple("a", 1))
+				body := maps.Clone(w.set.Objects[0].Payload)
+				body["tags"] = c.tags
+				made := ""
+				w.server.Before(func(r *http.Request) *monitortest.Response {
+					if !strings.HasSuffix(r.URL.Path, "/validate") {
+						return nil
+					}
+					var err error
+					if made, err = w.server.Add(declare.Monitor, body); err != nil {
+						w.t.Error(err)
+					}
+					return &monitortest.Response{Status: 400, Body: object{"errors": []any{"Duplicate of an existing monitor_id:" + made + " org_id:1300336245"}}}
+				})
+				_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{Validate: true})
+				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want+made) {
+					w.t.Errorf("got %v, want %q", err, c.want)
+				}
 			})
 		})
 	}

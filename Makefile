@@ -69,7 +69,7 @@ abuse: ## attacks at full size: 500 slow clients, 5,000 connections, 200,000 hos
 kubernetes: ## build a real control plane into the cache, for make cluster; it takes some minutes, once
 	GO=$(GO) tools/kubernetes/build
 
-cluster: kubernetes ## releases and manifests on a real control plane; it needs etcd on PATH
+cluster: kubernetes ## releases and manifests on a real control plane
 	LATAM_CLUSTER=1 $(GO) test -run '^TestCluster$$' -count=1 -v -timeout 20m ./pkg/deploy
 
 soak: ## 10 million messages through the log: memory and disk stay flat

@@ -88,7 +88,11 @@ func (a *app) runDeploy(ctx context.Context, o deployOptions) error {
 	show := &patient{w: a.proc.Err}
 	o.release.On = func(e deploy.Event) {
 		if !a.global.quiet {
-			fmt.Fprintf(show, "%s  %-7s  %s\n", a.proc.Now().UTC().Format(time.TimeOnly), e.Step, plan.Clean(e.Message))
+			text := plan.Clean(e.Message)
+			if e.Cluster {
+				text = a.paint(a.proc.ErrTerminal, gray, text)
+			}
+			fmt.Fprintf(show, "%s  %-7s  %s\n", a.proc.Now().UTC().Format(time.TimeOnly), e.Step, text)
 		}
 	}
 	a.proc.SurviveClosedPipes()

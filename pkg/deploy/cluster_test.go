@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,7 +52,11 @@ func releaseAsOrdered(text string) int {
 	}
 	r := realRelease(o.Image)
 	r.Rollback = o.Rollback
-	r.On = func(e deploy.Event) { fmt.Println(e.Step, e.Message) }
+	r.On = func(e deploy.Event) {
+		if !e.Cluster {
+			fmt.Println(e.Step, e.Message)
+		}
+	}
 	if _, err := m.Release(context.Background(), deploy.Cluster{}, r); err != nil {
 		fmt.Println("error", err)
 		return 1
@@ -73,7 +76,7 @@ func at(name, digit string) string {
 }
 
 func realRelease(image string) deploy.ReleaseOptions {
-	return deploy.ReleaseOptions{Image: image, Poll: 50 * time.Millisecond, Settle: time.Millisecond, RolloutTimeout: time.Minute, UndoTimeout: time.Minute}
+	return deploy.ReleaseOptions{Image: image, Poll: 150 * time.Millisecond, Settle: time.Millisecond, RolloutTimeout: 4 * time.Minute, UndoTimeout: 4 * time.Minute}
 }
 
 // real is an environment of its own in the cluster.
@@ -137,49 +140,96 @@ func readyIn(slice map[string]any) int {
 	return n
 }
 
-// watch follows what the Service leads to; the function that it returns gives the least that it was.
-func (r *real) watch() (least func() int) {
+// watch follows what the Service leads to; the function that it returns gives the least that it was, and
+// fails the test when less changed than has to.
+func (r *real) watch(changes int) (least func() int) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	body, err := r.cluster.Stream(ctx, r.slices()+"&watch=1")
-	if err != nil {
-		r.t.Fatal(err)
+	f := &follower{least: -1, byName: map[string]int{}}
+	version := f.list(ctx, r)
+	if version == "" {
+		r.t.Fatal("the endpoints cannot be listed")
 	}
-	var mu sync.Mutex
-	min, byName, done := -1, map[string]int{}, make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for d := json.NewDecoder(body); ; {
-			var e struct {
-				Type   string
-				Object map[string]any
+		for ctx.Err() == nil {
+			f.follow(ctx, r, version)
+			if ctx.Err() == nil {
+				version = f.list(ctx, r)
 			}
-			if d.Decode(&e) != nil {
-				return
-			}
-			name, _, _ := unstructured.NestedString(e.Object, "metadata", "name")
-			byName[name] = readyIn(e.Object)
-			if e.Type == "DELETED" {
-				delete(byName, name)
-			}
-			total := 0
-			for _, n := range byName {
-				total += n
-			}
-			mu.Lock()
-			if min < 0 || total < min {
-				min = total
-			}
-			mu.Unlock()
 		}
 	}()
 	return func() int {
 		cancel()
-		body.Close()
 		<-done
-		mu.Lock()
-		defer mu.Unlock()
-		return min
+		if f.least < 1 || f.events < changes {
+			r.t.Logf("what the Service led to:\n%s", strings.Join(f.history, "\n"))
+		}
+		if f.events < changes {
+			r.t.Errorf("only %d changes of the endpoints were seen", f.events)
+		}
+		return f.least
+	}
+}
+
+// follower keeps how many ready pods the slices of a Service have.
+type follower struct {
+	least, events int
+	byName        map[string]int
+	history       []string
+}
+
+func (f *follower) note(what string) {
+	total := 0
+	for _, n := range f.byName {
+		total += n
+	}
+	f.history = append(f.history, fmt.Sprintf("%s %s: %d", time.Now().Format("05.000"), what, total))
+	if f.least < 0 || total < f.least {
+		f.least = total
+	}
+}
+
+func (f *follower) list(ctx context.Context, r *real) (version string) {
+	var list struct {
+		Metadata struct{ ResourceVersion string }
+		Items    []map[string]any
+	}
+	if r.cluster.Get(ctx, r.slices(), &list) != nil {
+		return ""
+	}
+	clear(f.byName)
+	for _, item := range list.Items {
+		name, _, _ := unstructured.NestedString(item, "metadata", "name")
+		f.byName[name] = readyIn(item)
+	}
+	f.note("list")
+	return list.Metadata.ResourceVersion
+}
+
+func (f *follower) follow(ctx context.Context, r *real, version string) {
+	body, err := r.cluster.Stream(ctx, r.slices()+"&watch=1&resourceVersion="+version)
+	if err != nil {
+		return
+	}
+	defer body.Close()
+	for d := json.NewDecoder(body); ; {
+		var e struct {
+			Type   string
+			Object map[string]any
+		}
+		if d.Decode(&e) != nil || e.Type == "ERROR" {
+			f.history = append(f.history, fmt.Sprint(e.Object))
+			return
+		}
+		name, _, _ := unstructured.NestedString(e.Object, "metadata", "name")
+		f.byName[name] = readyIn(e.Object)
+		if e.Type == "DELETED" {
+			delete(f.byName, name)
+		}
+		f.events++
+		f.note(e.Type + " " + name)
 	}
 }
 
@@ -201,6 +251,10 @@ func (r *real) release(o deploy.ReleaseOptions) (*deploy.Outcome, error) {
 func (r *real) mustRelease(o deploy.ReleaseOptions) {
 	r.t.Helper()
 	if _, err := r.release(o); err != nil {
+		var failed *deploy.ReleaseError
+		if errors.As(err, &failed) {
+			r.t.Logf("evidence: %+v", failed.Evidence)
+		}
 		r.t.Fatal(err)
 	}
 }
@@ -245,14 +299,14 @@ func clusterAdmits(t *testing.T, c *clustertest.Cluster) {
 		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "root"},
 		"spec": map[string]any{"containers": []any{map[string]any{"name": "a", "image": "a", "securityContext": map[string]any{"privileged": true}}}},
 	}
-	if err := c.Send(t.Context(), "POST", "/api/v1/namespaces/admitted/pods", pod, nil); err == nil || !strings.Contains(err.Error(), `violates PodSecurity "restricted:latest"`) {
+	if err := c.Send(t.Context(), "POST", "/api/v1/namespaces/admitted/pods", pod, nil); err == nil || !strings.Contains(err.Error(), "violates PodSecurity") {
 		t.Errorf("a privileged pod: %v", err)
 	}
 }
 
 func clusterReleases(t *testing.T, c *clustertest.Cluster) {
 	r := newReal(t, c, "releases")
-	least := r.watch()
+	least := r.watch(2)
 	r.stands("blue blue:1:2 green:1:0 ingest:1:2")
 	if _, err := r.release(rollbackOf(realRelease(""))); !errors.Is(err, deploy.ErrNothingBefore) {
 		t.Errorf("rollback before the first release: %v", err)
@@ -291,9 +345,9 @@ func rollbackOf(o deploy.ReleaseOptions) deploy.ReleaseOptions {
 func clusterNeverReady(t *testing.T, c *clustertest.Cluster) {
 	r := newReal(t, c, "never")
 	r.mustRelease(realRelease(at("latamctl", "2")))
-	least := r.watch()
+	least := r.watch(0)
 	o := realRelease(at(clustertest.NeverReady, "3"))
-	o.RolloutTimeout = 3 * time.Second
+	o.RolloutTimeout = 15 * time.Second // Until then the new pods have crashed.
 	_, err := r.release(o)
 	var failed *deploy.ReleaseError
 	if !errors.As(err, &failed) || failed.Step != deploy.StepPods || !failed.WentBack {
@@ -318,7 +372,7 @@ func clusterNeverReady(t *testing.T, c *clustertest.Cluster) {
 
 func clusterVerification(t *testing.T, c *clustertest.Cluster) {
 	r := newReal(t, c, "verification")
-	least := r.watch()
+	least := r.watch(2)
 	o, calls := realRelease(at("latamctl", "2")), 0
 	o.Forward = func(_ context.Context, pod string) (string, func(), error) { return pod, func() {}, nil }
 	o.Verify = func(context.Context, string) error {
@@ -341,7 +395,7 @@ func clusterVerification(t *testing.T, c *clustertest.Cluster) {
 // clusterKills ends the program by SIGKILL at each thing that it says, and runs it again.
 func clusterKills(t *testing.T, c *clustertest.Cluster) {
 	r := newReal(t, c, "kills")
-	least := r.watch()
+	least := r.watch(8)
 	kills := 0
 	for n, ended := 1, false; !ended; n++ {
 		image := at("latamctl", fmt.Sprintf("%x", 2+n%8))
@@ -362,7 +416,7 @@ func clusterKills(t *testing.T, c *clustertest.Cluster) {
 	if kills < 8 {
 		t.Errorf("it was killed %d times, want 8 at least", kills)
 	}
-	t.Logf("%d kills", kills)
+	t.Logf("killed %d times", kills)
 	if n := least(); n < 1 {
 		t.Errorf("the Service once led to %d ready pods", n)
 	}

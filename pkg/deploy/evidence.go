@@ -68,6 +68,9 @@ func (r *release) evidence(ctx context.Context, cause error) Evidence {
 	errors.As(cause, &refused)
 	pods, _ := r.pods(ctx, name) // None is what there is to show then.
 	for i := range pods {
+		if pods[i].GetDeletionTimestamp() != nil { // Of the version before.
+			continue
+		}
 		suspect := refused == nil && !podReady(&pods[i]) || refused != nil && refused.Pod == pods[i].GetName()
 		if suspect && len(e.Pods) < maxEvidencePods {
 			e.Pods = append(e.Pods, r.podEvidence(ctx, &pods[i]))
@@ -196,7 +199,7 @@ func (r *release) showEvents(ctx context.Context, name string) error {
 	for _, e := range events {
 		if !r.seen[e.id] {
 			r.seen[e.id] = true
-			r.say("%s", e.text)
+			r.o.On(Event{Step: r.step, Message: e.text, Cluster: true})
 		}
 	}
 	return err

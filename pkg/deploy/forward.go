@@ -42,7 +42,10 @@ func (c *client) forward(ctx context.Context, pod string) (baseURL string, close
 		return "", nil, fmt.Errorf("forward a port: %w", err)
 	}
 	go func() { ended <- forwarder.ForwardPorts() }()
-	closeForward = func() { stop(); <-ended }
+	closeForward = func() {
+		stop()
+		<-ended //nolint:errcheck // It ends because it was told to.
+	}
 	select {
 	case <-ready:
 	case err := <-ended:

@@ -32,6 +32,8 @@ func otherColour(colour string) string {
 type Event struct {
 	Step    string `json:"step"` // one of the Step constants
 	Message string `json:"message"`
+	// Cluster says that it is an event of the cluster, not of ours.
+	Cluster bool `json:"cluster,omitempty"`
 }
 
 // The steps of a release, in their order.

@@ -48,7 +48,7 @@ func (r *release) rollout(ctx context.Context, name string) error {
 		case err != nil:
 			return false, "", err
 		case o == nil:
-			return false, "", fmt.Errorf("Deployment/%s/%s is gone", r.namespace(), name)
+			return false, "", fmt.Errorf("the Deployment %s is gone", name)
 		}
 		return rolled(o)
 	})

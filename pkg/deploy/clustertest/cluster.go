@@ -30,6 +30,9 @@ const NeverReady = "never-ready"
 // SlowReady is the name of an image whose pods take a second to get ready.
 const SlowReady = "slow-ready"
 
+// token is the administrator's.
+const token = "the-token-of-tests" //nolint:gosec // It opens nothing but this cluster.
+
 // Options say what pods answer.
 type Options struct {
 	// Address is where connections go that are forwarded to a pod, such as 127.0.0.1:8080.
@@ -52,10 +55,10 @@ type Cluster struct {
 	children []*proc.Child
 }
 
-// Start runs a control plane until the end of the test, which it skips where the programs are missing.
+// Start runs a control plane until the end of the test. The programs are those of `make kubernetes`.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, p: proc.OS(), dir: t.TempDir(), Token: "the-token-of-tests"}
+	c := &Cluster{t: t, p: proc.OS(), dir: t.TempDir(), Token: token}
 	c.find()
 	t.Cleanup(c.stop)
 	ports := c.freePorts(4)
@@ -70,14 +73,15 @@ func Start(t testing.TB, o Options) *Cluster {
 		"--tls-cert-file="+c.path("server.crt"), "--tls-private-key-file="+c.path("server.key"), "--token-auth-file="+c.path("token.csv"),
 		"--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/16", "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+c.path("server.key"), "--service-account-signing-key-file="+c.path("server.key"),
-		"--kubelet-preferred-address-types=InternalIP", "--profiling=false")
+		"--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true", "--profiling=false")
 	c.WaitFor("the API server", func(ctx context.Context) (bool, error) {
 		body, err := c.request(ctx, "GET", "/readyz", "", nil)
 		return string(body) == "ok", err
 	})
 	c.run("kube-controller-manager", "--kubeconfig="+c.path("kubeconfig"), "--leader-elect=false", "--secure-port=0",
-		"--service-account-private-key-file="+c.path("server.key"), "--root-ca-file="+c.path("ca.crt"), "--horizontal-pod-autoscaler-sync-period=1s")
-	c.run("kube-scheduler", "--kubeconfig="+c.path("kubeconfig"), "--leader-elect=false", "--secure-port=0")
+		"--service-account-private-key-file="+c.path("server.key"), "--root-ca-file="+c.path("ca.crt"), "--horizontal-pod-autoscaler-sync-period=1s",
+		"--kube-api-qps=1000", "--kube-api-burst=2000")
+	c.run("kube-scheduler", "--kubeconfig="+c.path("kubeconfig"), "--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=2000")
 	c.write("kwok.yaml", c.stages(o))
 	c.run("kwok", "--config="+c.path("kwok.yaml"), "--kubeconfig="+c.path("kubeconfig"), "--manage-all-nodes=true", "--node-ip=127.0.0.1",
 		"--node-port="+ports[2], "--server-address=127.0.0.1:"+ports[2], "--node-lease-duration-seconds=40",
@@ -103,12 +107,9 @@ func (c *Cluster) find() {
 	if cache == "" {
 		cache = filepath.Join(c.p.UserCacheDir(), "kubernetes")
 	}
-	c.bin = filepath.Join(cache, fmt.Sprintf("%s-%.12x", version[1], sha256.Sum256(mod)))
+	c.bin = filepath.Join(cache, fmt.Sprintf("%s-%.6x", version[1], sha256.Sum256(mod)))
 	if !c.p.IsDir(c.bin) {
-		c.t.Skipf("there is no Kubernetes in %s: make kubernetes builds it", c.bin)
-	}
-	if _, err := c.p.LookPath("etcd"); err != nil {
-		c.t.Skip("etcd is not on PATH: apt-get install etcd-server")
+		c.t.Fatalf("there is no Kubernetes in %s: make kubernetes builds it", c.bin)
 	}
 }
 
@@ -148,18 +149,26 @@ func (c *Cluster) freePorts(n int) []string {
 	return ports
 }
 
-// run starts a program, from the cache or from PATH.
+// run starts a program of the cache. Where it can be had, the program ends when the test is killed.
 func (c *Cluster) run(name string, args ...string) {
 	c.t.Helper()
-	program := filepath.Join(c.bin, name)
-	if name == "etcd" {
-		program = name
+	args = append([]string{filepath.Join(c.bin, name)}, args...)
+	if setpriv, err := c.p.LookPath("setpriv"); err == nil {
+		args = append([]string{setpriv, "--pdeathsig=KILL"}, args...)
 	}
-	child, err := c.p.StartChild(program, args...)
+	child, err := c.p.StartChild("/bin/sh", append([]string{"-c", `exec "$0" "$@" > "` + c.log(name) + `" 2>&1`}, args...)...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.children = append(c.children, child)
+}
+
+// log is where a program writes to: a file that goes with the test, unless LATAM_CLUSTER_LOGS names a folder.
+func (c *Cluster) log(name string) string {
+	if dir := c.p.Env("LATAM_CLUSTER_LOGS"); dir != "" {
+		return filepath.Join(dir, name+".log")
+	}
+	return c.path(name + ".log")
 }
 
 // stop ends the programs, the last one first.
@@ -171,10 +180,13 @@ func (c *Cluster) stop() {
 	}
 }
 
-// WaitFor looks again and again until it is done; after a minute the test fails.
+// waitLimit is long because tests share few cores with compilers.
+const waitLimit = 4 * time.Minute
+
+// WaitFor looks again and again until it is done; after a while the test fails.
 func (c *Cluster) WaitFor(what string, done func(context.Context) (bool, error)) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), waitLimit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -185,7 +197,7 @@ func (c *Cluster) WaitFor(what string, done func(context.Context) (bool, error))
 		}
 		for _, child := range c.children {
 			if ended := child.Err(); ended != nil {
-				c.t.Fatalf("wait for %s: %v", what, ended)
+				c.t.Fatalf("wait for %s: %v; LATAM_CLUSTER_LOGS=FOLDER keeps what it said", what, ended)
 			}
 		}
 		select {

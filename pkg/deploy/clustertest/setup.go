@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -91,12 +92,21 @@ func (c *Cluster) populate() {
 		c.Do("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", o.Object, nil)
 	}
 	c.WaitFor("the definitions", func(ctx context.Context) (bool, error) {
+		served := 0
 		for _, api := range []string{"gateway.networking.k8s.io", "networking.gke.io"} {
-			if _, err := c.request(ctx, "GET", "/apis/"+api+"/v1", "", nil); err != nil {
+			var list struct {
+				Resources []struct{ Name string }
+			}
+			if err := c.Get(ctx, "/apis/"+api+"/v1", &list); err != nil {
 				return false, err
 			}
+			for _, r := range list.Resources {
+				if !strings.Contains(r.Name, "/") { // With one it is a part, such as gateways/status.
+					served++
+				}
+			}
 		}
-		return true, nil
+		return served >= len(c.crds()), nil
 	})
 	c.WaitFor("the nodes", func(ctx context.Context) (bool, error) {
 		var list unstructured.UnstructuredList

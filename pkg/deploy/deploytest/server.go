@@ -188,7 +188,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.control()
 	code := http.StatusOK
 	if text, ok := answer.(plainText); ok && err == nil {
-		_, _ = io.WriteString(w, string(text))
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, string(text)) //nolint:gosec // It is no page of a browser.
 		return
 	}
 	if err != nil {

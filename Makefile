@@ -41,7 +41,7 @@ tflint: ## every stack by the rules that tflint has built in; it has to be on PA
 	$(GO) test -run '^TestStacksAreLinted$$' -count=1 ./stacks
 
 race: ## every test under the race detector, with the fuzz seeds and the import levels
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 30m ./...
 
 fuzz: ## fuzz each target for FUZZTIME (default 20s)
 	@for pkg in $$($(GO) list ./...); do \

@@ -2,11 +2,22 @@
 GO     ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
 
+# The tools of CI, pinned in tools/ci.mod; golangci-lint, pinned in tools/go.mod, needs another version of
+# a module that one of them has too.
+TOOL_CI = $(GO) tool -modfile=tools/ci.mod
+
+# What a release is made of, and the image that is made of it.
+PLATFORMS       ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+IMAGE           ?= latamctl:dev
+IMAGE_PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
+comma := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint tflint vet race fuzz stacks cloud crash kill abuse kubernetes cluster bench soak walk docs tidy clean
+.PHONY: help build test check lint workflows tflint vet race fuzz stacks cloud crash kill abuse kubernetes cluster bench soak walk docs tidy clean \
+  vuln licenses sbom release reproducible image push smoke scan
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/latamctl, a static binary
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o bin/latamctl ./cmd/latamctl
@@ -19,15 +30,18 @@ check: vet lint race tidy ## what has to pass before a change lands: vet, lint, 
 vet:
 	$(GO) vet ./...
 
-lint: ## golangci-lint, the version pinned in tools/go.mod
+lint: workflows ## golangci-lint, the version pinned in tools/go.mod, and the workflows
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+workflows: ## actionlint, the version pinned in tools/ci.mod
+	$(TOOL_CI) actionlint
 
 tflint: ## every stack by the rules that tflint has built in; it has to be on PATH
 	@command -v tflint >/dev/null || { echo "tflint is not on PATH: $(GO) install github.com/terraform-linters/tflint@latest" >&2; exit 1; }
 	$(GO) test -run '^TestStacksAreLinted$$' -count=1 ./stacks
 
 race: ## every test under the race detector, with the fuzz seeds and the import levels
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 30m ./...
 
 fuzz: ## fuzz each target for FUZZTIME (default 20s)
 	@for pkg in $$($(GO) list ./...); do \
@@ -72,10 +86,56 @@ bench: build ## benchmarks of the code, then of the engines
 docs: ## write the generated pages and the outputs of examples
 	$(GO) test -run '^(TestGenerated|TestPagesOfTheAPI)' -count=1 ./pkg/cli -update
 	$(GO) test -count=1 ./services/query/openapi -update
+	$(GO) test -run '^TestGenerated' -count=1 ./pkg/estimate -update
+	$(GO) test -run '^TestLicenses' -count=1 ./release -update
 
 tidy: ## fail when go.mod is not tidy
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+
+vuln: ## known vulnerabilities in what the program calls; VULNDB is another database, such as file:///srv/vulndb
+	$(TOOL_CI) govulncheck $(if $(VULNDB),-db $(VULNDB)) ./cmd/latamctl
+
+licenses: ## the licence of every module in the program is one that docs/licenses.md allows
+	$(GO) test -run '^TestLicenses' -count=1 ./release
+
+sbom: build ## dist/latamctl.cdx.json: the parts of bin/latamctl as CycloneDX
+	@mkdir -p dist
+	GO=$(GO) tools/sbom bin/latamctl dist/latamctl.cdx.json
+
+release: ## dist: the program for PLATFORMS, the parts of each, licences, checksums
+	@rm -rf dist && mkdir -p dist
+	@set -e; for p in $(PLATFORMS); do \
+	  out=dist/latamctl_$${p%/*}_$${p#*/}; echo "$$out"; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -buildvcs=true $(GOFLAGS_BUILD) -o $$out ./cmd/latamctl; \
+	  GO=$(GO) tools/sbom $$out $$out.cdx.json; \
+	done
+	@$(GO) version -m dist/latamctl_$(subst /,_,$(firstword $(PLATFORMS))) | awk '$$1 == "mod" { print $$3 }' > dist/version
+	@GO=$(GO) tools/notices > dist/latamctl_licenses.txt
+	@cd dist && sha256sum latamctl_* > checksums.txt && cat version checksums.txt
+
+reproducible: ## the last commit, built in two folders, gives the same bytes; COLD=1 compiles all of it twice
+	COLD=$(COLD) tools/reproducible
+
+# The times in the image are the commit's, so that the same commit gives the same image.
+DOCKER_BUILD = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) docker buildx build --platform $(IMAGE_PLATFORMS) \
+  --provenance=false --build-arg VERSION=$$(cat dist/version) --build-arg REVISION=$$(git rev-parse HEAD) \
+  --build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)
+
+image: ## the image IMAGE (default latamctl:dev) for the docker of this machine
+	@$(MAKE) --no-print-directory release PLATFORMS="$(subst $(comma), ,$(IMAGE_PLATFORMS))"
+	$(DOCKER_BUILD) --tag $(IMAGE) --load .
+
+push: ## push IMAGE with the programs of make release; its digest goes to dist/image.digest
+	$(DOCKER_BUILD) --output type=image,name=$(IMAGE),push=true,rewrite-timestamp=true --metadata-file dist/image.json .
+	@sed -n 's/.*"containerimage.digest": *"\(sha256:[0-9a-f]*\)".*/\1/p' dist/image.json > dist/image.digest
+	@grep . dist/image.digest
+
+smoke: ## run IMAGE without root, rights and a writable disk, until its health check passes
+	tools/smoke-image $(IMAGE)
+
+scan: ## what Artifact Registry finds in IMAGE, by digest; fails on FAIL_ON (default CRITICAL HIGH)
+	tools/scan-image $(IMAGE)
 
 clean: ## remove what the build made
 	rm -rf bin dist

@@ -86,18 +86,18 @@ func (m measurement) compareScenario(ctx context.Context, target APITarget, tabl
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	rate := map[string]float64{}
-	for _, t := range []APITarget{{Name: "bare", Addr: addr}, target, target, {Name: "bare", Addr: addr}} {
+	for _, t := range []APITarget{{Name: bareName, Addr: addr}, target, target, {Name: bareName, Addr: addr}} {
 		inner := measurement{opts: m.opts, Deps: m.Deps}
 		inner.Target = t.Name
 		run, err := inner.load(ctx, t, s, 0)
 		if err != nil {
 			return runs, c, err
 		}
-		run.Name = s.Name + "-compared"
+		run.Name, run.Yardstick = s.Name+"-compared", t.Name == bareName
 		runs = append(runs, run)
 		rate[t.Name] += run.AchievedPerSecond
 	}
-	ratio := math.Round(rate[target.Name]/rate["bare"]*1000) / 1000
+	ratio := math.Round(rate[target.Name]/rate[bareName]*1000) / 1000
 	return runs, Comparison{Name: s.Name + " against a bare handler", Ratio: ratio, Target: APIRatio}, nil
 }
 

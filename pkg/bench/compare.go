@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,21 @@ datasets:
     time: at
 `
 
+// bareName is what the yardsticks are called.
+const bareName = "bare"
+
+// benchIngest is the name of the dataset of the comparison.
+const benchIngest = "bench-ingest"
+
+// benchDataset is the dataset of the comparison by another name.
+func benchDataset(name string) (*dataset.Dataset, error) {
+	decl, err := dataset.Load("bench.yaml", []byte(strings.Replace(Declaration, benchIngest, name, 1)))
+	if err != nil {
+		return nil, fmt.Errorf("read the declaration of the benchmark: %w", err)
+	}
+	return decl.Datasets[0], nil
+}
+
 // NewWorker makes the worker under test, which moves the dataset's records from its subscription
 // to the sink until its context ends.
 type NewWorker func(sink Sink, ds *dataset.Dataset) (run func(context.Context) error, err error)
@@ -46,11 +62,11 @@ func CompareIngest(ctx context.Context, opts Options, deps Deps, newWorker NewWo
 	if err := opts.Validate(); err != nil {
 		return nil, Comparison{}, fmt.Errorf("bench: %w", err)
 	}
-	decl, err := dataset.Load("bench.yaml", []byte(Declaration))
+	ds, err := benchDataset(benchIngest)
 	if err != nil {
-		return nil, Comparison{}, fmt.Errorf("read the comparison's declaration: %w", err)
+		return nil, Comparison{}, err
 	}
-	c := &comparison{deps: deps, ds: decl.Datasets[0], filler: newRecords(opts, time.Now()), bytes: opts.RecordBytes}
+	c := &comparison{deps: deps, ds: ds, filler: newRecords(opts, time.Now()), bytes: opts.RecordBytes}
 	for _, rate := range opts.Rates {
 		c.messages = max(c.messages, min(maxBacklog, Schedule{PerSecond: rate, For: opts.For}.Total()))
 	}
@@ -72,20 +88,21 @@ type comparison struct {
 // run takes turns in an order that is fair to both when the machine gets slower or faster.
 func (c *comparison) run(ctx context.Context, newWorker NewWorker) (runs []Run, result Comparison, err error) {
 	took := map[string]float64{}
-	for _, name := range []string{"bare", "ingest", "ingest", "bare"} {
+	for _, name := range []string{bareName, "ingest", "ingest", bareName} {
 		newRun := newWorker
-		if name == "bare" {
-			newRun = c.newBare
+		if name == bareName {
+			newRun = bareWorker(c.deps.Bus, c.filler)
 		}
 		c.deps.step("%s works off %d messages", name, c.messages)
 		run, err := c.workOff(ctx, name, newRun)
 		if err != nil {
 			return runs, result, fmt.Errorf("let %s work off %d messages: %w", name, c.messages, err)
 		}
+		run.Yardstick = name == bareName
 		took[name] += run.Seconds
 		runs = append(runs, run)
 	}
-	return runs, Comparison{Name: "ingest against a bare loop", Ratio: math.Round(took["bare"]/took["ingest"]*1000) / 1000, Target: IngestRatio}, nil
+	return runs, Comparison{Name: "ingest against a bare loop", Ratio: math.Round(took[bareName]/took["ingest"]*1000) / 1000, Target: IngestRatio}, nil
 }
 
 // workOffTimeout bounds one turn.
@@ -130,7 +147,7 @@ func (c *comparison) publish(ctx context.Context, base int) error {
 	for from := 0; from < c.messages; from += size {
 		var batch []bus.Message
 		for i := from; i < min(from+size, c.messages); i++ {
-			batch = append(batch, bus.Message{Data: c.record(base + i)})
+			batch = append(batch, bus.Message{Data: c.filler.record(base + i)})
 		}
 		if _, err := c.deps.Bus.PublishBatch(ctx, c.ds.Topic, batch); err != nil {
 			return err
@@ -146,30 +163,38 @@ const (
 
 // record is a record of the declaration, as long as the settings ask for. Its ref is its number in
 // hexadecimal, at a fixed place, so that the bare loop needs no JSON.
-func (c *comparison) record(i int) []byte {
-	head := fmt.Sprintf(`{"ref":"%016x","at":%q,"note":"`, i, c.filler.at.UTC().Format(time.RFC3339Nano))
-	note := c.filler.fill(i)[:max(0, c.bytes-len(head)-len(`"}`))]
+func (r *records) record(i int) []byte {
+	head := fmt.Sprintf(`{"ref":"%016x","at":%q,"note":"`, i, r.at.UTC().Format(time.RFC3339Nano))
+	note := r.fill(i)[:max(0, r.bytes-len(head)-len(`"}`))]
 	for j, b := range note {
 		note[j] = 'a' + b%26
 	}
 	return append(append([]byte(head), note...), `"}`...)
 }
 
-// newBare is the least that pulls, writes and acknowledges.
-func (c *comparison) newBare(sink Sink, ds *dataset.Dataset) (func(context.Context) error, error) {
-	return func(ctx context.Context) error {
-		w := newWriter(sink, ds.Table(), func([]*item, []error) {})
-		var writing sync.WaitGroup
-		writing.Go(func() { w.run(context.WithoutCancel(ctx)) })
-		err := c.deps.Bus.Receive(ctx, ds.Subscription(), bus.ReceiveOptions{}, func(_ context.Context, m bus.Message) bool {
-			row := c.filler.row(0, m.Data)
-			row.Key = string(m.Data[refStart : refStart+refLength])
-			return w.put(&item{row: row})
-		})
-		close(w.queue)
-		writing.Wait()
-		return err
-	}, nil
+// bareWorker makes the least that pulls, writes and acknowledges.
+func bareWorker(source Bus, filler *records) NewWorker {
+	return func(sink Sink, ds *dataset.Dataset) (func(context.Context) error, error) {
+		return func(ctx context.Context) error {
+			w := newWriter(sink, ds.Table(), func([]*item, []error) {})
+			var writing sync.WaitGroup
+			writing.Go(func() { w.run(context.WithoutCancel(ctx)) })
+			err := source.Receive(ctx, ds.Subscription(), bus.ReceiveOptions{}, func(_ context.Context, m bus.Message) bool {
+				row := filler.row(0, m.Data)
+				row.Key = string(m.Data[refStart : refStart+refLength])
+				return w.put(&item{row: row})
+			})
+			close(w.queue)
+			writing.Wait()
+			return err
+		}, nil
+	}
+}
+
+// numberOf is the number of a record by the key of its row.
+func numberOf(row dataset.Row) (int, error) {
+	n, err := strconv.ParseUint(row.Key[:min(refLength, len(row.Key))], 16, 63)
+	return int(n), err
 }
 
 // tap counts each message's first commit on its way to the store.
@@ -197,8 +222,8 @@ func (t *tap) Put(ctx context.Context, table string, rows []dataset.Row) []error
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, err := range errs {
-		n, parseErr := strconv.ParseUint(rows[i].Key[:refLength], 16, 63)
-		number := int(n) - t.base
+		n, parseErr := numberOf(rows[i])
+		number := n - t.base
 		switch {
 		case err != nil, parseErr != nil:
 			t.failures++

@@ -26,14 +26,21 @@ type pipeline struct {
 	opts     Options
 	deps     Deps
 	schedule Schedule // without a rate in the closed loop
+	name     string   // of the run, before its rate
 	topic    string
 	records  *records
-	writer   *writer
-	pending  chan struct{}
-	window   chan struct{} // a place for each message in work; nil in the open loop
-	probed   chan struct{}
-	probe    sync.Once
-	sends    sync.WaitGroup
+	// message makes message i, due that long after the start.
+	message func(i int, due time.Duration) []byte
+	// receive takes messages to the store until its context ends.
+	receive func(ctx context.Context) error
+	// committing names the latency until a row is committed.
+	committing string
+	writer     *writer
+	pending    chan struct{}
+	window     chan struct{} // a place for each message in work; nil in the open loop
+	probed     chan struct{}
+	probe      sync.Once
+	sends      sync.WaitGroup
 
 	start                       time.Time
 	sent, settled               atomic.Int64
@@ -51,12 +58,12 @@ type sample struct {
 	backlog int
 }
 
-// pipelineRun measures one rate; rate 0 is as fast as it goes.
-func pipelineRun(ctx context.Context, opts Options, deps Deps, rate int) (Run, error) {
+// newPipeline prepares a run of one rate; rate 0 is as fast as it goes.
+func newPipeline(opts Options, deps Deps, name, topic string, rate int) *pipeline {
 	runtime.GC() // What an earlier run left must not be collected at the cost of this one.
 	p := &pipeline{
-		opts: opts, deps: deps, schedule: Schedule{PerSecond: rate, For: opts.For},
-		topic: fmt.Sprintf("bench-%d", rate), records: newRecords(opts, time.Now()),
+		opts: opts, deps: deps, schedule: Schedule{PerSecond: rate, For: opts.For}, name: name, topic: topic,
+		records: newRecords(opts, time.Now()), committing: PublishToReadable,
 		pending: make(chan struct{}, maxPending), probed: make(chan struct{}),
 	}
 	most := maxMessages
@@ -67,6 +74,12 @@ func pipelineRun(ctx context.Context, opts Options, deps Deps, rate int) (Run, e
 	}
 	p.arrived, p.done = newBitmap(most), newBitmap(most)
 	p.writer = newWriter(deps.Store, p.topic, p.committed)
+	return p
+}
+
+// pipelineRun measures one rate; rate 0 is as fast as it goes.
+func pipelineRun(ctx context.Context, opts Options, deps Deps, rate int) (Run, error) {
+	p := newPipeline(opts, deps, "pipeline", fmt.Sprintf("bench-%d", rate), rate)
 	route := bus.Route{
 		Topic: p.topic, Subscription: p.topic + "-ingest",
 		DeadLetterTopic: p.topic + "-dead", DeadLetterSubscription: p.topic + "-dead-inspect",
@@ -74,14 +87,18 @@ func pipelineRun(ctx context.Context, opts Options, deps Deps, rate int) (Run, e
 	if err := deps.ensure(ctx, route, store.Table{Name: p.topic}); err != nil {
 		return Run{}, err
 	}
-	if err := p.receiveWhile(ctx, route.Subscription, p.load); err != nil {
+	p.message = p.records.message
+	p.receive = func(ctx context.Context) error {
+		return p.deps.Bus.Receive(ctx, route.Subscription, bus.ReceiveOptions{}, p.handle)
+	}
+	if err := p.receiveWhile(ctx, p.load); err != nil {
 		return Run{}, err
 	}
 	return p.report(), nil
 }
 
 // receiveWhile stores what arrives until load returns.
-func (p *pipeline) receiveWhile(ctx context.Context, subscription string, load func(context.Context) error) error {
+func (p *pipeline) receiveWhile(ctx context.Context, load func(context.Context) error) error {
 	writing := make(chan struct{})
 	go func() { defer close(writing); p.writer.run(ctx) }()
 	receiving, stop := context.WithCancel(ctx)
@@ -90,7 +107,7 @@ func (p *pipeline) receiveWhile(ctx context.Context, subscription string, load f
 	defer cancel(nil)
 	received := make(chan error, 1)
 	go func() {
-		err := p.deps.Bus.Receive(receiving, subscription, bus.ReceiveOptions{}, p.handle)
+		err := p.receive(receiving)
 		if receiving.Err() == nil {
 			cancel(fmt.Errorf("receive ended early: %w", err))
 		}
@@ -133,7 +150,7 @@ func (p *pipeline) load(ctx context.Context) error {
 func (p *pipeline) awaitProbe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if _, err := p.deps.Bus.Publish(ctx, p.topic, p.records.message(probeNumber, 0), nil); err != nil {
+	if _, err := p.deps.Bus.Publish(ctx, p.topic, p.message(probeNumber, 0), nil); err != nil {
 		return err
 	}
 	select {
@@ -179,7 +196,7 @@ func (p *pipeline) send(ctx context.Context, i int, due time.Duration) {
 	p.sent.Add(1)
 	p.sends.Go(func() {
 		defer func() { <-p.pending }()
-		_, err := p.deps.Bus.Publish(ctx, p.topic, p.records.message(i, due), nil)
+		_, err := p.deps.Bus.Publish(ctx, p.topic, p.message(i, due), nil)
 		switch {
 		case err == nil:
 			p.published.Record(time.Since(p.start) - due)
@@ -269,7 +286,7 @@ func (p *pipeline) report() Run {
 	end := time.Since(p.start)
 	offered, settled := max(p.sent.Load(), int64(p.schedule.Total())), p.settled.Load()
 	run := Run{
-		Name: fmt.Sprintf("pipeline-%d", p.schedule.PerSecond), Target: p.deps.Target, Loop: OpenLoop,
+		Name: fmt.Sprintf("%s-%d", p.name, p.schedule.PerSecond), Target: p.deps.Target, Loop: OpenLoop,
 		OfferedPerSecond: float64(p.schedule.PerSecond), Seconds: seconds(end), RowsPerCommit: p.writer.commits.rowsPerCommit(),
 		Counts: map[string]int64{
 			"done": settled - p.failed.Load(), "errors": p.errors.Load() + p.writer.failures.Load(), "unfinished": offered - settled,
@@ -281,15 +298,17 @@ func (p *pipeline) report() Run {
 	}
 	run.Sustained = run.Counts["errors"] == 0 && run.Counts["unfinished"] == 0
 	if p.window != nil {
-		run.Name, run.Loop = "pipeline-max", ClosedLoop
+		run.Name, run.Loop = p.name+"-max", ClosedLoop
 	} else {
 		p.countUnfinished(end)
 		b := backlogOf(p.samples, p.opts.For)
 		run.Backlog, run.Sustained = &b, run.Sustained && !b.grew(p.schedule)
 	}
 	run.Latencies = map[string]Latency{
-		Publish: LatencyOf(&p.published), PublishToDelivery: LatencyOf(&p.delivered),
-		PublishToReadable: LatencyOf(&p.readable), Commit: LatencyOf(&p.writer.commits.duration),
+		Publish: LatencyOf(&p.published), p.committing: LatencyOf(&p.readable), Commit: LatencyOf(&p.writer.commits.duration),
+	}
+	if p.committing == PublishToReadable { // A worker does not tell what was delivered to it.
+		run.Latencies[PublishToDelivery] = LatencyOf(&p.delivered)
 	}
 	return run
 }

@@ -29,6 +29,8 @@ type Report struct {
 	Comparisons []Comparison   `json:"comparisons,omitempty"`
 	// Notes say what was left out and why.
 	Notes []string `json:"notes,omitempty"`
+	// Baseline sets the figures against those of an earlier report; nil when none was given.
+	Baseline *Compared `json:"baseline,omitempty"`
 }
 
 // Machine is where the figures come from.
@@ -64,6 +66,9 @@ type Run struct {
 	// Target is the system that was measured.
 	Target string `json:"target"`
 	Loop   string `json:"loop"`
+	// Yardstick is a run that another of the same report is measured against. It says more of the
+	// machine than of this program.
+	Yardstick bool `json:"yardstick,omitempty"`
 	// OfferedPerSecond is 0 in a closed loop.
 	OfferedPerSecond  float64 `json:"offered_per_second"`
 	AchievedPerSecond float64 `json:"achieved_per_second"`
@@ -132,12 +137,14 @@ type Comparison struct {
 	Target float64 `json:"target"`
 }
 
-// The latencies of the engine benchmark, in the order to show them.
+// The latencies of a message, in the order to show them.
 const (
 	Publish           = "publish"
 	PublishToDelivery = "publish_to_delivered"
 	PublishToReadable = "publish_to_readable"
-	Commit            = "commit"
+	// PublishToCommitted is the same of the ingest benchmark, whose worker reads nothing back.
+	PublishToCommitted = "publish_to_committed"
+	Commit             = "commit"
 )
 
 // WriteTable prints the report for a person.
@@ -156,6 +163,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "\nnote: %s\n", note)
+	}
+	if r.Baseline != nil {
+		return r.Baseline.WriteTable(w)
 	}
 	return nil
 }
@@ -179,7 +189,7 @@ func (r Run) writeTable(w io.Writer) {
 
 // latencyNames puts the stages of a message in their order and the others after them by name.
 func (r Run) latencyNames() []string {
-	order := []string{Publish, PublishToDelivery, PublishToReadable, Commit}
+	order := []string{Publish, PublishToDelivery, PublishToReadable, PublishToCommitted, Commit}
 	var names []string
 	for name := range r.Latencies {
 		names = append(names, name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -111,4 +112,21 @@ func (c *Client) Missing(ctx context.Context, r Route) ([]string, error) {
 		}
 	}
 	return missing, nil
+}
+
+// Detached says which subscriptions of the route are on another topic than theirs. One whose topic was
+// deleted stays behind without any, also when the topic is made again. Those that do not exist are Missing's.
+func (c *Client) Detached(ctx context.Context, r Route) ([]string, error) {
+	var faults []string
+	for _, pair := range [][2]string{{r.Subscription, r.Topic}, {r.DeadLetterSubscription, r.DeadLetterTopic}} {
+		sub, err := c.client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: c.subscriptionName(pair[0])})
+		switch err = classify(err); {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, fmt.Errorf("look up subscription %s: %w", pair[0], err)
+		case sub.GetTopic() != c.topicName(pair[1]):
+			faults = append(faults, fmt.Sprintf("subscription %s is on topic %s", pair[0], path.Base(sub.GetTopic())))
+		}
+	}
+	return faults, nil
 }

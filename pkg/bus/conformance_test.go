@@ -34,6 +34,13 @@ func testEnsure(t *testing.T, b *bench) {
 			t.Errorf("missing after: %q, %v; want none", got, err)
 		}
 	}
+	if got, err := b.client.Detached(limited(t), r); err != nil || len(got) != 0 {
+		t.Errorf("detached: %q, %v; want none", got, err)
+	}
+	crossed := bus.Route{Topic: r.DeadLetterTopic, Subscription: r.Subscription, DeadLetterTopic: r.Topic, DeadLetterSubscription: "none-of-these"}
+	if got, err := b.client.Detached(limited(t), crossed); err != nil || !slices.Equal(got, []string{"subscription " + r.Subscription + " is on topic " + r.Topic}) {
+		t.Errorf("detached of a crossed route: %q, %v", got, err)
+	}
 	// Each subscription is on its own topic.
 	b.publish(t, r.DeadLetterTopic, "dead")
 	b.publish(t, r.Topic, "live")

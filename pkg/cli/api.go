@@ -49,6 +49,8 @@ type apiTarget struct {
 	base string
 	// http sends the credentials to base's host only.
 	http *http.Client
+	// owner tells that they are the token of the running stack.
+	owner bool
 }
 
 // api finds the API and the credentials for it: those of the flags, or the token that the running
@@ -77,6 +79,7 @@ func (a *app) api(ctx context.Context, o apiOptions) (apiTarget, error) {
 	}
 	if s, err := a.findStack(o.dataDir); err == nil && s.API == u.Scheme+"://"+u.Host && s.Token.IsSet() {
 		t.name, t.value = "Authorization", telemetry.NewSecret("Bearer "+s.Token.Reveal())
+		target.owner = true
 	}
 	return target, nil
 }

@@ -19,9 +19,11 @@ var levels = map[string]int{
 	"examples":      0,
 	"stacks":        0,
 	"monitors":      0,
+	"release":       0, // It has tests only.
 	"pkg/plan":      0,
 	"pkg/dataset":   0,
 	"pkg/telemetry": 0,
+	"pkg/estimate":  0,
 	"pkg/config":    0,
 	"pkg/proc":      0,
 

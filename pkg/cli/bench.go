@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -29,13 +28,14 @@ func benchCmd(a *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchEngineCmd(a), benchAPICmd(a))
+	cmd.AddCommand(benchEngineCmd(a), benchIngestCmd(a), benchAPICmd(a))
 	return cmd
 }
 
 // benchOptions are the flags of bench engine.
 type benchOptions struct {
 	bench.Options
+	report          reportOptions
 	dataDir         string
 	compareIngest   bool
 	besideEmulators bool
@@ -70,41 +70,45 @@ fixed number of messages in work, and reads from a filled table.`,
 	f.StringVar(&o.dataDir, "data-dir", "", "folder to make the temporary folder in, to choose the disk (default the system's)")
 	f.BoolVar(&o.compareIngest, "compare-ingest", false, "also set the ingest service against a bare loop of pull and write")
 	f.BoolVar(&o.besideEmulators, "beside-emulators", false, "also measure the Cloud SDK's emulators, where they are installed")
+	addReportFlags(cmd, &o.report)
 	config.MarkInvocation(f, "rates", "for", "record-bytes", "cells", "rows", "readers", "window", "data-dir", "compare-ingest", "beside-emulators")
 	return cmd
 }
 
-func (a *app) runBenchEngine(ctx context.Context, o benchOptions) error {
+// benchKind is the engine of this process that a benchmark measures.
+func (a *app) benchKind(what string, o benchOptions) (engine.Kind, error) {
 	kind, err := a.declaredEngine(engine.Kind(a.global.engine))
 	if err != nil {
-		return err
+		return kind, err
 	}
 	if kind != engine.Embedded && kind != engine.Memory {
-		return failf(exitUsage, "use --engine embedded or memory; --beside-emulators measures Google's emulators as well", "bench engine measures the engines of this process, not %s", kind)
+		return kind, failf(exitUsage, "use --engine embedded or memory; bench engine --beside-emulators measures Google's emulators as well", "bench %s measures the engines of this process, not %s", what, kind)
 	}
 	if err := o.Validate(); err != nil {
-		return fail(exitUsage, "latamctl bench engine --help shows the flags", err)
+		return kind, fail(exitUsage, "latamctl bench "+what+" --help shows the flags", err)
+	}
+	return kind, nil
+}
+
+func (a *app) runBenchEngine(ctx context.Context, o benchOptions) error {
+	kind, err := a.benchKind("engine", o)
+	if err != nil {
+		return err
 	}
 	report := bench.NewReport("engine", a.proc.Now())
 	report.Settings = map[string]any{
 		"engine": kind, "for_seconds": o.For.Seconds(), "record_bytes": o.RecordBytes, "cells": o.Cells,
 		"rows": o.Rows, "readers": o.Readers, "window": o.Window,
 	}
+	base, err := a.readBaseline(o.report, report)
+	if err != nil {
+		return err
+	}
 	err = a.benchEmbedded(ctx, kind, o, report)
 	if err == nil && o.besideEmulators {
 		err = a.benchEmulators(ctx, o, report)
 	}
-	if len(report.Runs) > 0 || err == nil {
-		err = errors.Join(err, a.printBench(report))
-	}
-	return err
-}
-
-func (a *app) printBench(report *bench.Report) error {
-	if a.global.output == outputJSON {
-		return json.NewEncoder(a.proc.Out).Encode(report)
-	}
-	return report.WriteTable(a.proc.Out)
+	return a.concludeBench(o.report, report, base, err)
 }
 
 // benchInFolder opens the engine of this process in a folder of its own, for a measurement.

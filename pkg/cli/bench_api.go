@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,6 +21,7 @@ import (
 // benchAPIOptions are the flags of bench api.
 type benchAPIOptions struct {
 	bench.APIOptions
+	report                reportOptions
 	dataDir, url, dataset string
 	headers               []string
 }
@@ -57,6 +57,7 @@ the processors with what it measures. --url measures an API that runs already.`,
 	f.StringVar(&o.url, "url", "", "measure the API at this address; one that is not on this machine needs --yes")
 	f.StringVar(&o.dataset, "dataset", "", "dataset to read with --url (default the declaration's first)")
 	f.StringArrayVar(&o.headers, "header", nil, "header of every request with --url, as 'Name: value', repeatable")
+	addReportFlags(cmd, &o.report)
 	config.MarkInvocation(f, "rates", "max", "for", "connections", "rows", "scenarios", "compare", "data-dir", "url", "dataset", "header")
 	return cmd
 }
@@ -69,40 +70,49 @@ func (a *app) runBenchAPI(ctx context.Context, o benchAPIOptions) error {
 	report.Settings = map[string]any{
 		"for_seconds": o.For.Seconds(), "connections": o.Connections, "rows": o.Rows, "page_rows": query.DefaultLimit,
 	}
-	var err error
-	if o.url != "" {
-		report.Settings["url"] = o.url
-		err = a.benchRunningAPI(ctx, o, report)
-	} else {
-		a.proc.TuneGC() // As latamctl serve does.
-		err = a.benchOwnAPI(ctx, o, report)
-	}
-	if len(report.Runs) > 0 || err == nil {
-		err = errors.Join(err, a.printBench(report))
-	}
-	return err
-}
-
-// benchOwnAPI measures the service of this process over an engine with a folder of its own.
-func (a *app) benchOwnAPI(ctx context.Context, o benchAPIOptions, report *bench.Report) error {
-	if o.dataset != "" || len(o.headers) > 0 {
-		return failf(exitUsage, "add --url, or leave them out", "--dataset and --header are about an API that runs already")
-	}
-	kind, err := a.declaredEngine(engine.Kind(a.global.engine))
+	measure, err := a.prepareBenchAPI(o, report)
 	if err != nil {
 		return err
 	}
+	base, err := a.readBaseline(o.report, report)
+	if err != nil {
+		return err
+	}
+	return a.concludeBench(o.report, report, base, measure(ctx))
+}
+
+// prepareBenchAPI checks what is measured, and completes the settings of the report.
+func (a *app) prepareBenchAPI(o benchAPIOptions, report *bench.Report) (measure func(context.Context) error, err error) {
+	if o.url != "" {
+		report.Settings["url"] = o.url
+		return a.benchRunningAPI(o, report)
+	}
+	a.proc.TuneGC() // As latamctl serve does.
+	return a.benchOwnAPI(o, report)
+}
+
+// benchOwnAPI measures the service of this process over an engine with a folder of its own.
+func (a *app) benchOwnAPI(o benchAPIOptions, report *bench.Report) (func(context.Context) error, error) {
+	if o.dataset != "" || len(o.headers) > 0 {
+		return nil, failf(exitUsage, "add --url, or leave them out", "--dataset and --header are about an API that runs already")
+	}
+	kind, err := a.declaredEngine(engine.Kind(a.global.engine))
+	if err != nil {
+		return nil, err
+	}
 	if kind != engine.Embedded && kind != engine.Memory {
-		return failf(exitUsage, "use --engine embedded or memory, or --url for an API that runs already", "bench api starts the engines of this process only, not %s", kind)
+		return nil, failf(exitUsage, "use --engine embedded or memory, or --url for an API that runs already", "bench api starts the engines of this process only, not %s", kind)
 	}
 	report.Settings["engine"] = kind
-	return a.benchInFolder(ctx, kind, o.dataDir, func(p *platform, deps bench.Deps) error {
-		runs, comparisons, err := bench.API(ctx, o.APIOptions, string(kind), bench.APIDeps{
-			Store: p.store, Admin: deps.Admin, Plain: p.store.Plain(), Serve: a.benchServe(p), CPU: deps.CPU, Step: deps.Step,
+	return func(ctx context.Context) error {
+		return a.benchInFolder(ctx, kind, o.dataDir, func(p *platform, deps bench.Deps) error {
+			runs, comparisons, err := bench.API(ctx, o.APIOptions, string(kind), bench.APIDeps{
+				Store: p.store, Admin: deps.Admin, Plain: p.store.Plain(), Serve: a.benchServe(p), CPU: deps.CPU, Step: deps.Step,
+			})
+			report.Runs, report.Comparisons = runs, comparisons
+			return err
 		})
-		report.Runs, report.Comparisons = runs, comparisons
-		return err
-	})
+	}, nil
 }
 
 // benchServe runs the query service as serve does, on a free port.
@@ -128,29 +138,31 @@ func (a *app) benchServe(p *platform) func(context.Context, *dataset.Declaration
 }
 
 // benchRunningAPI measures the API at --url, with rows that it lists itself.
-func (a *app) benchRunningAPI(ctx context.Context, o benchAPIOptions, report *bench.Report) error {
+func (a *app) benchRunningAPI(o benchAPIOptions, report *bench.Report) (func(context.Context) error, error) {
 	target, base, err := a.benchTarget(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	decl, err := a.readDeclaration()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ds := decl.Datasets[0]
 	if o.dataset != "" {
 		if ds = decl.Dataset(o.dataset); ds == nil {
-			return failf(exitUsage, "latamctl validate lists the datasets", "there is no dataset %q", o.dataset)
+			return nil, failf(exitUsage, "latamctl validate lists the datasets", "there is no dataset %q", o.dataset)
 		}
 	}
 	report.Settings["dataset"] = ds.Name
-	scenarios, err := bench.SampleAPI(ctx, target.Addr, base, target.Header, ds, o.Rows)
-	if err != nil {
-		return fail(exitUnavailable, "check --url, --dataset and --header", err)
-	}
-	deps := bench.Deps{CPU: a.proc.CPUTime, Step: a.benchStep}
-	report.Runs, err = bench.RunningAPI(ctx, o.APIOptions, target, scenarios, deps)
-	return err
+	return func(ctx context.Context) error {
+		scenarios, err := bench.SampleAPI(ctx, target.Addr, base, target.Header, ds, o.Rows)
+		if err != nil {
+			return fail(exitUnavailable, "check --url, --dataset and --header", err)
+		}
+		deps := bench.Deps{CPU: a.proc.CPUTime, Step: a.benchStep}
+		report.Runs, err = bench.RunningAPI(ctx, o.APIOptions, target, scenarios, deps)
+		return err
+	}, nil
 }
 
 // benchTarget checks where the load goes: it must not hit someone else's machine by a slip.

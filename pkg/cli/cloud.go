@@ -71,16 +71,25 @@ func addDriveFlags(cmd *cobra.Command, o *driveOptions) {
 	f.IntVar(&o.retries, "retries", defaultRetries, "how often a stack is planned again after a failure that may pass")
 	f.DurationVar(&o.lockTimeout, "lock-timeout", defaultLockTimeout, "longest wait for a lock that someone else holds")
 	f.StringVar(&o.events, "events", "", "write every step as NDJSON to this file, or - for standard output")
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster of the Kubernetes objects (default the one that the stack cluster makes)")
-	f.StringVar(&o.manifests, "manifests", manifestsApply, "Kubernetes objects: apply, or skip where something else applies what stacks manifests writes")
 	f.BoolVar(&o.takeOver, "take-over", false, "take Kubernetes objects that others made and fields that others declare")
 	f.StringVar(&o.workDir, "work-dir", defaultWorkDir, "folder of working copies, records and raw logs")
 	addTerraformFlags(cmd, o)
+	addObjectFlags(cmd, o)
 	config.MarkInvocation(f, "stack", "with-deps", "with-dependents", "events", "take-over")
-	for _, name := range []string{"stack", "with-deps", "with-dependents", "parallel", "retries", "lock-timeout", "events", "work-dir", "kubeconfig", "manifests", "take-over"} {
+	for _, name := range []string{"stack", "with-deps", "with-dependents", "parallel", "retries", "lock-timeout", "events", "work-dir", "take-over"} {
 		annotate(f.Lookup(name), cloudOnly)
 	}
 	addCloudSettings(cmd, &o.settings)
+}
+
+// addObjectFlags adds what says where the Kubernetes objects are.
+func addObjectFlags(cmd *cobra.Command, o *driveOptions) {
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster of the Kubernetes objects (default the one that the stack cluster makes)")
+	f.StringVar(&o.manifests, "manifests", manifestsApply, "Kubernetes objects: apply, or skip where something else applies what stacks manifests writes")
+	for _, name := range []string{"kubeconfig", "manifests"} {
+		annotate(f.Lookup(name), cloudOnly)
+	}
 }
 
 // addTerraformFlags adds what says where the program and the stacks are.

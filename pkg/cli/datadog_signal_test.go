@@ -71,18 +71,29 @@ func TestMonitorsInterrupted(t *testing.T) {
 	w := newWatched(t)
 	cmd, out, errs := w.command("monitors", "sync", "--env", "prod", "-o", "json")
 	var creates atomic.Int32
+	middle, signalled := make(chan struct{}), make(chan struct{})
 	w.dd.Before(func(r *http.Request) *monitortest.Response {
 		if r.Method == http.MethodPost && r.URL.Path == "/api/v1/monitor" && creates.Add(1) == 20 {
-			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-				t.Error(err)
-			}
+			close(middle)
+			<-signalled
 		}
 		return nil
 	})
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // Its code is what counts.
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-middle:
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Error(err)
+		}
+	case <-ended:
+		t.Fatalf("it ended before:\n%s%s", out, errs)
+	}
+	close(signalled)
+	<-ended // Its code is what counts.
 	var doc struct {
 		OK, Interrupted bool
 		Done, Waiting   []struct{ Kind, Name, ID string }

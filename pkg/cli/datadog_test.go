@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 type standIn struct {
 	*monitortest.Datadog
 	sum string
+	// refused is the path whose creates are answered with 400.
+	refused atomic.Value
 }
 
 type standInKey struct{}
@@ -35,6 +38,7 @@ type standInKey struct{}
 //	datadog remove KIND.NAME
 //	datadog has KIND N       fails unless there are that many with our tags or mark
 //	datadog history KIND.NAME GOOD BAD   what an SLO counts in an hour
+//	datadog refuse PATH      creates there are answered with 400
 //	datadog half | empty | down | well   how lists and answers go wrong from now on
 //	datadog calls N          fails when there were more calls since the last time
 func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
@@ -55,6 +59,12 @@ func datadogCommand(t *testing.T) func(ts *testscript.TestScript, neg bool, args
 
 func (d *standIn) start(ts *testscript.TestScript) {
 	d.Datadog = monitortest.NewServer(monitortest.Options{})
+	d.Before(func(r *http.Request) *monitortest.Response {
+		if r.Method != http.MethodPost || r.URL.Path != d.refused.Load() {
+			return nil
+		}
+		return &monitortest.Response{Status: http.StatusBadRequest, Body: map[string]any{"errors": []string{"not today"}}}
+	})
 	listener := httptest.NewServer(d.Datadog)
 	ts.Defer(listener.Close)
 	ts.Setenv("DD_URL", listener.URL)
@@ -93,7 +103,10 @@ func (d *standIn) act(command string, args []string) string {
 		d.Faults(monitortest.Script{EmptyList: true, Lists: []declare.Kind{declare.Monitor}})
 	case "down":
 		d.Faults(monitortest.Script{Rate5xx: 1, On: func(r *http.Request) bool { return r.Method != http.MethodGet }})
+	case "refuse":
+		d.refused.Store(arg(0))
 	case "well":
+		d.refused.Store("")
 		d.Faults(monitortest.Script{})
 	case "calls":
 		n, _ := strconv.Atoi(arg(0))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 )
@@ -43,6 +44,10 @@ func (a *app) checkDatadog(ctx context.Context, setting string, watched bool) []
 		case err != nil:
 			f.Status, f.Seen, f.Fix = statusFail, err.Error(), "https://status.datadoghq.com says how Datadog is"
 		default:
+			found = slices.DeleteFunc(found, func(live declare.Live) bool {
+				_, ours := monitor.Owned(live, a.stackName())
+				return !ours
+			})
 			f.Seen = fmt.Sprintf("%d of %s can be read", len(found), a.stackName())
 		}
 		findings = append(findings, f)

@@ -105,7 +105,7 @@ func TestGooglesEmulators(t *testing.T) {
 	if diff := cmp.Diff(f.last, f.byOrigin(t, api)); diff != "" {
 		t.Errorf("rows differ from the last records published:\n%s", tail(diff))
 	}
-	if out := run(t, dir, e.env(), "verify", "--url", api); !strings.Contains(out, "4 passed, 0 failed") {
+	if out := run(t, dir, e.env(), "verify", "--url", api); !strings.Contains(out, "18 passed, 0 failed") {
 		t.Errorf("verify said:\n%s", out)
 	}
 }

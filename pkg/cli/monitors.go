@@ -11,6 +11,7 @@ import (
 
 	"github.com/latamctl/latamctl/monitors"
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/stack/contract"
 )
@@ -59,9 +60,15 @@ plan --offline, test, export and schema need none.`,
 func addMonitorFlags(cmd *cobra.Command, o *monitorOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.dir, "dir", "", "folder with objects of your own, added to the built-in ones; one of the same kind and name replaces it")
+	config.MarkInvocation(f, "dir")
+	addMonitorSettings(cmd, o)
+}
+
+// addMonitorSettings adds the settings that say what the objects are like.
+func addMonitorSettings(cmd *cobra.Command, o *monitorOptions) {
+	f := cmd.Flags()
 	f.Var(&o.notify, "notify", "who is told, by role: page=@pagerduty-x,chat=@slack-y (several of one role: repeat it)")
 	f.StringVar(&o.runbooks, "runbooks-url", defaultRunbooks, "address below which the runbooks are")
-	config.MarkInvocation(f, "dir")
 	addCloudSettings(cmd, &o.settings)
 }
 
@@ -85,7 +92,7 @@ func (a *app) monitorInput(o *monitorOptions) (declare.Options, error) {
 	return in, nil
 }
 
-// loadMonitors reads what is declared for the environment, and says what is probably not meant.
+// loadMonitors reads what is declared for the environment.
 func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {
 	in, err := a.monitorInput(o)
 	if err != nil {
@@ -95,12 +102,17 @@ func (a *app) loadMonitors(o *monitorOptions) (*declare.Set, error) {
 	if err != nil {
 		return nil, fail(exitInvalid, filesHint, err)
 	}
-	if !a.global.quiet {
-		for _, w := range set.Warnings {
-			fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, yellow, "warning:"), w)
-		}
-	}
 	return set, nil
+}
+
+// warnOf says what is declared and probably not meant. It comes with a result, never before an error.
+func (a *app) warnOf(set *declare.Set) {
+	if a.global.quiet {
+		return
+	}
+	for _, w := range set.Warnings {
+		fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, yellow, "warning:"), w)
+	}
 }
 
 // monitorValues are the names that queries use. They follow from the declaration and the settings, so
@@ -123,7 +135,6 @@ const nodeZones = 3
 // monitorNames completes arguments with the names of what is declared.
 func monitorNames(a *app, o *monitorOptions, kinds ...declare.Kind) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		a.global.quiet = true // A completion has no place for warnings.
 		if err := a.load(cmd.Flags()); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -157,8 +168,16 @@ func shortName(set *declare.Set, key declare.Key) string {
 	return key.Name
 }
 
-// objectKeys finds the objects that a command names: by name, or by kind.name.
-func objectKeys(set *declare.Set, args []string) ([]declare.Key, error) {
+// nearName is the hint for a name that nothing has.
+func nearName(name string, names []string) string {
+	if near := dataset.Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "names: " + someNames(names)
+}
+
+// objectKeys finds the objects that a command names: by name, or by kind.name. The kinds are those that an error suggests.
+func objectKeys(set *declare.Set, args []string, kinds ...declare.Kind) ([]declare.Key, error) {
 	var keys []declare.Key
 	for _, arg := range args {
 		found := false
@@ -168,7 +187,7 @@ func objectKeys(set *declare.Set, args []string) ([]declare.Key, error) {
 			}
 		}
 		if !found {
-			return nil, failf(exitUsage, didYouMean(arg, objectNames(set), "names: "), "nothing that is declared has the name %q", arg)
+			return nil, failf(exitUsage, nearName(arg, objectNames(set, kinds...)), "nothing that is declared has the name %q", arg)
 		}
 	}
 	return keys, nil

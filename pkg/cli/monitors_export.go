@@ -50,6 +50,7 @@ func (a *app) runMonitorsExport(o *monitorOptions, format, out string) error {
 	if err := export.Write(&b, set, format); err != nil {
 		return fmt.Errorf("export the monitors of %s: %w", a.global.env, err)
 	}
+	a.warnOf(set)
 	return a.deliver(out, b.Bytes())
 }
 

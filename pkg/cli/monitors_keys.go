@@ -17,9 +17,9 @@ import (
 
 // The variables that Datadog's own tools agree on.
 const (
-	apiKeyVar = "DD_API_KEY"
+	apiKeyVar = "DD_API_KEY" //nolint:gosec // It is the name of the variable.
 	appKeyVar = "DD_APP_KEY"
-	bearerVar = "DD_BEARER_TOKEN"
+	bearerVar = "DD_BEARER_TOKEN" //nolint:gosec // As above.
 	siteVar   = "DD_SITE"
 	urlVar    = "DD_URL"
 )
@@ -100,7 +100,7 @@ func (a *app) monitorFault(ctx context.Context, err error) error {
 func (a *app) deniedHint() string {
 	vars := apiKeyVar + " and " + appKeyVar
 	if a.proc.Env(apiKeyVar) == "" || a.proc.Env(appKeyVar) == "" {
-		vars = bearerVar
+		return fmt.Sprintf("%s needs the scopes %s; latamctl doctor --env %s checks it", bearerVar, datadogScopes, a.global.env)
 	}
-	return fmt.Sprintf("check that %s belong to the site (%s), and that they have the scopes %s; latamctl doctor --env %s checks them", vars, siteVar, datadogScopes, a.global.env)
+	return fmt.Sprintf("%s need the scopes %s; latamctl doctor --env %s checks them", vars, datadogScopes, a.global.env)
 }

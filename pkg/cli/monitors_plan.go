@@ -75,6 +75,7 @@ func (a *app) runMonitorsPlan(ctx context.Context, names []string, o monitorsPla
 	if err != nil {
 		return s.fault(ctx, "plan", err)
 	}
+	a.warnOf(s.set)
 	if err := a.showPlan(planned.Plan, "latamctl.monitors-plan/v1", title, o.format, o.detail); err != nil {
 		return err
 	}
@@ -132,6 +133,9 @@ func (a *app) planOffline(title string, names []string, o monitorsPlanOptions) e
 		return err
 	}
 	p := monitor.Offline(set)
+	if !p.Failed() {
+		a.warnOf(set)
+	}
 	if err := a.showPlan(p, "latamctl.monitors-plan/v1", title+", as if Datadog had none of them", o.format, o.detail); err != nil {
 		return err
 	}

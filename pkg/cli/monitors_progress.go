@@ -72,7 +72,7 @@ func (s *monitorSession) observe(w io.Writer) func(monitor.Step) {
 		if step.Err == nil {
 			s.done = append(s.done, step.Key.String())
 		} else {
-			line = fmt.Sprintf("!   %s %s", plan.Clean(step.Key.String()), plan.Clean(step.Err.Error()))
+			line = fmt.Sprintf("!   %s: %s", plan.Clean(step.Key.String()), plan.Clean(step.Err.Error()))
 		}
 		if s.a.global.quiet && step.Err == nil {
 			return

@@ -62,10 +62,7 @@ func (a *app) runMonitorsTest(names []string, o *monitorsTestOptions) error {
 	if err != nil {
 		return err
 	}
-	quiet := a.global.quiet
-	a.global.quiet = true // Who is told in this environment is no matter of its tests.
 	set, err := a.loadMonitors(&o.monitorOptions)
-	a.global.quiet = quiet
 	if err != nil {
 		return err
 	}
@@ -73,7 +70,7 @@ func (a *app) runMonitorsTest(names []string, o *monitorsTestOptions) error {
 	if err != nil {
 		return fail(exitInvalid, "docs/monitors-test.md describes tests", err)
 	}
-	keys, err := objectKeys(set, names)
+	keys, err := objectKeys(set, names, declare.Monitor, declare.SLO)
 	if err != nil {
 		return err
 	}

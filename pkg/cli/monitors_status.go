@@ -52,10 +52,7 @@ type groupDocument struct {
 func badStates() []string { return []string{"Alert", "Warn", "No Data", "Unknown"} }
 
 func (a *app) runMonitorsStatus(ctx context.Context, o *monitorOptions) error {
-	quiet := a.global.quiet
-	a.global.quiet = true // Who is told is no matter of this report.
 	s, err := a.openMonitors(o)
-	a.global.quiet = quiet
 	if err != nil {
 		return err
 	}

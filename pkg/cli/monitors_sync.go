@@ -33,7 +33,8 @@ func monitorsSyncCmd(a *app) *cobra.Command {
 It asks nothing, because it deletes nothing unless --prune is given. What somebody changed at
 Datadog is restored; what was changed on both sides is a conflict, which is refused until --take
 says which side wins. Every object that is deleted is saved to .latamctl/monitors first. At the end
-everything is read again and must be as declared.
+everything is read again and must be as declared; of what another sync made at the same time, one of
+each is kept.
 
 An interrupt lets the writes under way end. Running it again goes on: nothing is made twice.`,
 		Example: `  latamctl monitors sync --env prod
@@ -77,6 +78,7 @@ func (a *app) runMonitorsSync(ctx context.Context, names []string, o monitorsSyn
 	if err != nil {
 		return s.fault(ctx, "sync", err)
 	}
+	a.warnOf(s.set)
 	if !a.global.quiet && a.global.output != outputJSON {
 		for _, line := range notes(planned.Plan) {
 			fmt.Fprintln(a.proc.Err, line)
@@ -119,6 +121,7 @@ type monitorsReport struct {
 	Failed      []monitorDocument `json:"failed"`
 	Waiting     []monitorDocument `json:"waiting"`
 	LeftAlone   []string          `json:"left_alone"`
+	Doubled     []string          `json:"doubled"`
 	Backups     string            `json:"backups,omitempty"`
 }
 
@@ -133,40 +136,45 @@ type monitorDocument struct {
 }
 
 // conclude says what was done and what was not. The error that it returns names what failed, without
-// the reasons, which were shown.
+// the reasons, which the progress showed.
 func (s *monitorSession) conclude(schema string, r *monitor.Report, err error) error {
 	a := s.a
 	interrupted := exitCodeOf(err) == exitInterrupted
 	if a.global.output == outputJSON {
 		doc := monitorsReport{
 			Schema: schema, Environment: a.global.env, Stack: s.set.Stack, OK: err == nil, Interrupted: interrupted, Verified: r.Verified, Backups: r.Backups,
-			Done: documents(r.Done), Failed: documents(r.Failed), Waiting: documents(r.Waiting), LeftAlone: []string{},
-		}
-		for _, key := range r.LeftAlone {
-			doc.LeftAlone = append(doc.LeftAlone, key.String())
+			Done: documents(r.Done), Failed: documents(r.Failed), Waiting: documents(r.Waiting), LeftAlone: keyNames(r.LeftAlone), Doubled: keyNames(r.Doubled),
 		}
 		if shown := json.NewEncoder(a.proc.Out).Encode(doc); shown != nil {
 			return shown
 		}
 	} else {
 		fmt.Fprintln(a.proc.Out, s.summary(r))
+		if n := len(r.Doubled); n > 0 && !a.global.quiet {
+			fmt.Fprintf(a.proc.Err, "another sync made %d of the same objects at the same time; the ones made here were deleted again\n", n)
+		}
 		if r.Backups != "" && !a.global.quiet {
 			fmt.Fprintf(a.proc.Err, "what was deleted is saved in %s\n", r.Backups)
 		}
 	}
-	var f *fault
-	if err == nil || interrupted || len(r.Failed) == 0 || !errors.As(err, &f) {
+	if err == nil || interrupted || len(r.Failed) == 0 {
 		return err
 	}
+	f := &fault{code: exitFailed}
+	_ = errors.As(err, &f) // Otherwise it is a failure like any other.
 	failed := make([]string, 0, len(r.Failed))
 	for i := range r.Failed {
 		failed = append(failed, r.Failed[i].Key.String())
-		if a.global.quiet || a.global.output == outputJSON {
-			continue
-		}
-		fmt.Fprintf(a.proc.Err, "%s %s\n", a.paint(a.proc.ErrTerminal, red, failed[i]+":"), indented(errorText(r.Failed[i].Err)))
 	}
 	return failf(f.code, f.hint, "not done: %s", someNames(failed))
+}
+
+func keyNames(keys []declare.Key) []string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = key.String()
+	}
+	return names
 }
 
 func exitCodeOf(err error) int { return exitCode(context.Background(), err) }
@@ -198,7 +206,11 @@ func (s *monitorSession) summary(r *monitor.Report) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, c.word))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) > 0:
+	case len(r.Failed)+len(r.Waiting) > 0:
+		parts = append(parts, "nothing done")
+	default:
 		parts = append(parts, "nothing to do")
 	}
 	for _, c := range []struct {

@@ -47,10 +47,10 @@ brings both with it; in production it uses Google Cloud's.`,
 	addGlobalFlags(root, &a.global)
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
-		planCmd(a), downCmd(a), driftCmd(a), deployCmd(a), outputCmd(a), stacksCmd(a), unlockCmd(a),
+		planCmd(a), downCmd(a), driftCmd(a), deployCmd(a), outputCmd(a), stacksCmd(a), unlockCmd(a), estimateCmd(a),
 		publishCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		monitorsCmd(a), sloCmd(a),
-		validateCmd(a), verifyCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
+		validateCmd(a), verifyCmd(a), healthCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		openapiCmd(a), explainCmd(a),
 		versionCmd(a),
 	)

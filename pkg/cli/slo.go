@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/monitor"
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 )
@@ -90,7 +91,7 @@ func (a *app) runSLOReport(ctx context.Context, names []string, o *sloOptions) e
 	if err != nil {
 		return err
 	}
-	wanted, err := objectKeys(set, names)
+	wanted, err := objectKeys(set, names, declare.SLO)
 	if err != nil {
 		return err
 	}
@@ -105,8 +106,8 @@ func (a *app) runSLOReport(ctx context.Context, names []string, o *sloOptions) e
 	to := a.proc.Now()
 	var lines []sloLine
 	for _, live := range lives {
-		key := declare.Key{Kind: declare.SLO, Name: sloName(live)}
-		if len(wanted) == 0 || slices.Contains(wanted, key) {
+		key, ours := monitor.Owned(live, set.Stack)
+		if ours && (len(wanted) == 0 || slices.Contains(wanted, key)) {
 			lines = append(lines, sloLine{Name: key.Name, ID: live.ID, Target: yearlyTarget(set.Lookup(key), live, o.target)})
 		}
 	}
@@ -118,19 +119,6 @@ func (a *app) runSLOReport(ctx context.Context, names []string, o *sloOptions) e
 		return a.monitorFault(ctx, err)
 	}
 	return a.showSLOs(lines, to.Add(-window), to)
-}
-
-// sloName is the name that an SLO of ours has in the declaration.
-func sloName(live declare.Live) string {
-	tags, _ := live.Payload["tags"].([]any)
-	for _, tag := range tags {
-		if text, ok := tag.(string); ok {
-			if name, found := strings.CutPrefix(text, "latamctl_id:"+string(declare.SLO)+"."); found {
-				return name
-			}
-		}
-	}
-	return live.ID
 }
 
 // yearlyTarget is the target that was asked for, the declared one of a year, or else the one of 90

@@ -85,28 +85,36 @@ func (r *run) find(lost []*step) ([]*step, error) {
 		case 1:
 			r.done(st, made[0].live.ID, 0, nil)
 		default:
-			r.done(st, "", 0, twice(st.key, made))
+			r.done(st, "", 0, r.s.refuse(twice(st.key, made)))
 		}
 	}
 	return rest, nil
 }
 
+// twin is the monitor that Datadog says is the same as a new one, when it may become the new one.
+func (s *Syncer) twin(ctx context.Context, key declare.Key, failed *datadog.Error) (Live, error) {
+	live, err := s.o.Remote.Get(ctx, key.Kind, failed.Duplicate)
+	if err != nil {
+		return live, errors.Join(failed, err)
+	}
+	m, ours, err := readMark(live, s.stack)
+	switch {
+	case err != nil:
+		return live, err
+	case !ours:
+		return live, fmt.Errorf("monitor %s of somebody else is the same; latamctl monitors import %s takes it over: %w", live.ID, live.ID, failed)
+	case m.key != key && s.o.Set.Lookup(m.key) != nil:
+		return live, fmt.Errorf("%s is the same, give one of them another title or query: %w", m.key, failed)
+	}
+	return live, nil
+}
+
 // duplicate decides about a monitor that Datadog has already, as it says. It becomes the declared one
 // only when it is of this stack: the same one, or one that is not declared any more.
 func (r *run) duplicate(st *step, payload map[string]any, failed *datadog.Error) (id string, err error) {
-	live, err := r.s.o.Remote.Get(r.writes, st.key.Kind, failed.Duplicate)
-	if err != nil {
-		return "", errors.Join(failed, err)
-	}
-	m, ours, err := readMark(live, r.s.stack)
+	live, err := r.s.twin(r.writes, st.key, failed)
 	if err != nil {
 		return "", err
-	}
-	switch {
-	case !ours:
-		return "", fmt.Errorf("monitor %s of somebody else is the same; latamctl monitors import %s takes it over: %w", live.ID, live.ID, failed)
-	case m.key != st.key && r.s.o.Set.Lookup(m.key) != nil:
-		return "", fmt.Errorf("%s is the same, give one of them another title or query: %w", m.key, failed)
 	}
 	r.mu.Lock()
 	r.kept[live.ID] = true

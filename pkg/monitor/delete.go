@@ -73,7 +73,7 @@ func (s *Syncer) selected(inv *inventory, o DeleteOptions) ([]*step, error) {
 		}
 		for _, st := range matches {
 			if list := inv.objects[st.key]; len(list) > 1 && st.live.live.ID != name {
-				return nil, twice(st.key, list)
+				return nil, s.refuse(twice(st.key, list))
 			}
 			if !slices.Contains(steps, st) {
 				steps = append(steps, st)
@@ -160,7 +160,7 @@ func (r *run) deleteLevel(ctx context.Context, steps []*step, force bool) {
 	group.SetLimit(r.s.o.Parallel)
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
@@ -194,7 +194,7 @@ func (r *run) remove(st *step, denied string, force bool) error {
 	if err := r.backup(st.key, live); err != nil {
 		return err
 	}
-	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); err != nil && !errors.Is(err, datadog.ErrNotFound) {
+	if err := r.s.o.Remote.Delete(r.writes, st.key.Kind, id, force); !errors.Is(err, datadog.ErrNotFound) {
 		return err
 	}
 	return nil
@@ -220,7 +220,7 @@ func (r *run) openFolder() {
 func (r *run) backup(key declare.Key, live Live) error {
 	content, err := json.MarshalIndent(live.Payload, "", "  ")
 	if err != nil {
-		return fmt.Errorf("write the backup of %s: %w", key, err)
+		return fmt.Errorf("it is not deleted without a backup: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -229,7 +229,7 @@ func (r *run) backup(key declare.Key, live Live) error {
 		path = filepath.Join(r.folder, key.String()+"-"+live.ID+".json")
 	}
 	if err := r.s.o.Process.WriteSecretFile(path, append(content, '\n')); err != nil {
-		return fmt.Errorf("write the backup of %s: %w", key, err)
+		return fmt.Errorf("it is not deleted without a backup: %w", err)
 	}
 	r.report.Backups = r.folder
 	return nil

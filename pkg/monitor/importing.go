@@ -195,9 +195,12 @@ func meant(spec string) (kind declare.Kind, id string, ok bool) {
 }
 
 // BadSpec is something to import that names nothing.
-type BadSpec struct{ Spec string }
+type BadSpec struct{ Spec, text string }
 
 func (b *BadSpec) Error() string {
+	if b.text != "" {
+		return b.text
+	}
 	return fmt.Sprintf("%q names no object of Datadog: expected the number of a monitor, the id of an SLO, the address of a page, or tag:KEY:VALUE", b.Spec)
 }
 
@@ -222,7 +225,7 @@ func (s *Syncer) fetch(ctx context.Context, specs []string) ([]Live, error) {
 		}
 		kind, id, ok := meant(spec)
 		if !ok {
-			return nil, &BadSpec{spec}
+			return nil, &BadSpec{Spec: spec}
 		}
 		live, err := s.o.Remote.Get(ctx, kind, id)
 		if err != nil {
@@ -247,7 +250,7 @@ func (s *Syncer) findTag(ctx context.Context, tag string) ([]Live, error) {
 		all = append(all, found...)
 	}
 	if len(all) == 0 {
-		return nil, &UnknownName{Name: "tag:" + tag, text: fmt.Sprintf("no monitor and no SLO has the tag %s", tag)}
+		return nil, &BadSpec{Spec: "tag:" + tag, text: "no monitor and no SLO has the tag " + tag}
 	}
 	return all, nil
 }

@@ -84,6 +84,13 @@ func readMark(live Live, stack string) (m mark, ok bool, err error) {
 	return m, true, nil
 }
 
+// Owned tells which object of the stack a live one is; ok is false when it is not the stack's, however
+// much it looks like it.
+func Owned(live Live, stack string) (key declare.Key, ok bool) {
+	m, ok, err := readMark(live, stack)
+	return m.key, ok && err == nil
+}
+
 func contradiction(live Live, marks []string) error {
 	return refusef(fmt.Sprintf("remove the wrong tags of %s %s at Datadog", live.Kind, live.ID),
 		"%s %s carries marks that contradict each other: %s", live.Kind, live.ID, strings.Join(marks, ", "))

@@ -22,6 +22,8 @@ type PlanOptions struct {
 	// ExpectExisting is how many objects the stack has at least; with fewer the plan is refused. Zero
 	// says that none are expected, so that an empty list is believed. Nil says nothing.
 	ExpectExisting *int
+	// made are the ids that the run under way made; of these it mends what another sync made too.
+	made map[string]bool
 }
 
 // The reasons that a plan gives.
@@ -32,6 +34,7 @@ const (
 	reasonMark      = "the mark is out of date"
 	reasonStale     = "not declared any more"
 	reasonLeft      = "left over from a replacement"
+	reasonTwice     = "another sync had made it already"
 	reasonReference = "what it names has a new id"
 )
 
@@ -120,8 +123,13 @@ func (s *Syncer) decide(inv *inventory, o PlanOptions) (*Planned, error) {
 	replaced := map[declare.Key]bool{}
 	byKey := map[declare.Key]*step{}
 	var left []*step
+	more := s.repeated(inv)
 	for _, object := range s.o.Set.Objects {
-		st, leftovers, err := s.step(inv, object)
+		st, leftovers, err := s.step(inv, object, o.made)
+		if again := (*doubled)(nil); errors.As(err, &again) {
+			more = append(more, again)
+			continue
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -132,11 +140,11 @@ func (s *Syncer) decide(inv *inventory, o PlanOptions) (*Planned, error) {
 		if st.live != nil {
 			p.ids[object.Key] = st.live.live.ID
 		}
-		for _, f := range leftovers {
-			left = append(left, &step{key: object.Key, action: plan.Delete, reason: reasonLeft, live: f, level: st.level})
-		}
+		left = append(left, st.beside(leftovers, o.made)...)
 	}
-	errs = append(errs, s.repeated(inv)...)
+	if len(more) > 0 {
+		errs = append(errs, s.refuse(more...))
+	}
 	for _, object := range s.o.Set.Objects {
 		st := byKey[object.Key]
 		if st == nil {
@@ -153,6 +161,18 @@ func (s *Syncer) decide(inv *inventory, o PlanOptions) (*Planned, error) {
 	}
 	slices.SortStableFunc(p.steps, order)
 	return p, errors.Join(errs...)
+}
+
+// beside are the steps that delete what stands beside the object of a step.
+func (st *step) beside(left []*found, made map[string]bool) []*step {
+	steps := make([]*step, len(left))
+	for i, f := range left {
+		steps[i] = &step{key: st.key, action: plan.Delete, reason: reasonLeft, live: f, level: st.level}
+		if made[f.live.ID] {
+			steps[i].reason = reasonTwice
+		}
+	}
+	return steps
 }
 
 // order is how steps are done: by level, deletions last and in reverse.
@@ -172,7 +192,7 @@ func order(x, y *step) int {
 }
 
 // step compares one object. Its action is empty when it stays as it is.
-func (s *Syncer) step(inv *inventory, object *declare.Object) (*step, []*found, error) {
+func (s *Syncer) step(inv *inventory, object *declare.Object, made map[string]bool) (*step, []*found, error) {
 	if object.Key.Kind == declare.Metric {
 		return metricStep(inv, object), nil, nil
 	}
@@ -180,6 +200,11 @@ func (s *Syncer) step(inv *inventory, object *declare.Object) (*step, []*found, 
 		return nil, nil, fmt.Errorf("%s: %s %s: %s stands where Datadog has no id, so it would never be filled in", place(object.File, object.At), object.Key.Kind, object.Key.Name, stray)
 	}
 	f, left, err := inv.one(object.Key, object)
+	if again := (*doubled)(nil); made != nil && errors.As(err, &again) {
+		if first, own, ok := again.own(made); ok {
+			f, left, err = first, own, nil
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}

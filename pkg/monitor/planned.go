@@ -19,9 +19,10 @@ import (
 
 // render shows the steps.
 func (s *Syncer) render(p *Planned, stale []*step, took time.Duration) *plan.Plan {
-	out := &plan.Plan{Environment: s.o.Set.Environment}
+	out := &plan.Plan{Environment: s.o.Set.Environment, Noun: "kind"}
 	for _, kind := range declare.Kinds() {
 		section := plan.Section{Name: sectionName(kind), Grade: plan.Exact}
+		conflicts, forgotten := 0, 0
 		for _, st := range p.steps {
 			if st.key.Kind != kind {
 				continue
@@ -38,22 +39,34 @@ func (s *Syncer) render(p *Planned, stale []*step, took time.Duration) *plan.Pla
 			if len(st.waits) > 0 {
 				section.Grade = plan.Predicted
 			}
+			if st.conflict {
+				conflicts++
+			}
 		}
-		forgotten := 0
 		for _, st := range stale {
 			if st.key.Kind == kind {
 				forgotten++
 			}
 		}
-		if forgotten > 0 && !p.options.Prune {
-			section.Note = fmt.Sprintf("not declared any more: %d (sync --prune deletes them)", forgotten)
-		}
+		section.Note = note(conflicts, forgotten, p.options.Prune)
 		if kind == declare.Metric {
 			section.Took = took
 		}
 		out.Sections = append(out.Sections, section)
 	}
 	return out
+}
+
+// note is what a plan remarks about a kind beside the changes.
+func note(conflicts, forgotten int, prune bool) string {
+	var parts []string
+	if conflicts > 0 {
+		parts = append(parts, fmt.Sprintf("changed here and at Datadog: %d (sync wants --take)", conflicts))
+	}
+	if forgotten > 0 && !prune {
+		parts = append(parts, fmt.Sprintf("not declared any more: %d (sync --prune deletes them)", forgotten))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Offline is the plan for a Datadog that has nothing of the stack; nobody is asked.
@@ -186,14 +199,14 @@ func (s *Syncer) stale(inv *inventory) []*step {
 }
 
 // repeated finds objects that exist more than once and are not declared any more.
-func (s *Syncer) repeated(inv *inventory) []error {
-	var errs []error
+func (s *Syncer) repeated(inv *inventory) []*doubled {
+	var more []*doubled
 	for key, list := range inv.objects {
 		if len(list) > 1 && s.o.Set.Lookup(key) == nil {
-			errs = append(errs, twice(key, list))
+			more = append(more, twice(key, list))
 		}
 	}
-	return errs
+	return more
 }
 
 // validate asks about monitors that can be asked about: what they name exists and stays.
@@ -213,6 +226,9 @@ func (s *Syncer) validate(ctx context.Context, p *Planned) error {
 				id = st.live.live.ID
 			}
 			err := s.o.Remote.Validate(ctx, id, payload)
+			if failed := new(datadog.Error); errors.As(err, &failed) && failed.Duplicate != "" {
+				_, err = s.twin(ctx, st.key, failed) // Another sync may have made it a moment ago.
+			}
 			if !errors.Is(err, datadog.ErrInvalid) {
 				return err
 			}

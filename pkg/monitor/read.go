@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -49,7 +48,7 @@ func (s *Syncer) read(ctx context.Context) (*inventory, error) {
 		}
 		group.Go(func() (err error) {
 			if lists[i], err = s.o.Remote.List(ctx, kind, s.stack, metrics); err != nil {
-				return fmt.Errorf("list the %s of %s: %w", plural(kind), s.stack, err)
+				return fmt.Errorf("read %s: %w", s.stack, err)
 			}
 			return nil
 		})
@@ -133,7 +132,7 @@ func kindOf(kind declare.Kind, payload map[string]any) string {
 }
 
 // one returns the object of a key, and those that its replacement left over: they have another type
-// than what is declared, and nobody changed them. Other repetitions are an error.
+// than what is declared, and nobody changed them. Other repetitions are a *doubled.
 func (inv *inventory) one(key declare.Key, declared *declare.Object) (f *found, left []*found, err error) {
 	list := inv.objects[key]
 	switch len(list) {
@@ -156,16 +155,6 @@ func (inv *inventory) one(key declare.Key, declared *declare.Object) (f *found, 
 		return nil, nil, twice(key, list)
 	}
 	return f, left, nil
-}
-
-func twice(key declare.Key, list []*found) error {
-	ids := make([]string, len(list))
-	for i, f := range list {
-		ids[i] = f.live.ID
-	}
-	slices.Sort(ids)
-	return refusef("latamctl monitors delete "+ids[len(ids)-1]+" deletes one of them",
-		"%s exists %d times at Datadog, as %s", key, len(ids), strings.Join(ids, " and "))
 }
 
 // missing tells which of the objects that a declaration names Datadog does not have.

@@ -129,7 +129,7 @@ func ReadSaved(content []byte) (*Saved, error) {
 // is a *Refusal that names it.
 func (s *Syncer) Resume(ctx context.Context, saved *Saved) (*Planned, error) {
 	if saved.Stack != s.stack || saved.Site != s.o.Site {
-		return nil, refusef("make a plan here: latamctl monitors plan --out FILE", "the plan is for stack %s at %s, and this is %s at %s", saved.Stack, saved.Site, s.stack, s.o.Site)
+		return nil, refusef("make a plan here: latamctl monitors plan --env "+s.o.Set.Environment+" --out FILE", "the plan is for stack %s at %s, and this is %s at %s", saved.Stack, saved.Site, s.stack, s.o.Site)
 	}
 	none := 0 // What exists was judged when the plan was made, and has to be the same.
 	p, err := s.Plan(ctx, PlanOptions{Prune: saved.Prune, Names: saved.Names, ExpectExisting: &none})
@@ -137,7 +137,7 @@ func (s *Syncer) Resume(ctx context.Context, saved *Saved) (*Planned, error) {
 		return nil, err
 	}
 	if moved := moved(saved.Change, s.saved(p).Change); len(moved) > 0 {
-		return nil, refusef("make the plan again: latamctl monitors plan --out FILE", "%s since the plan was made: %s", quantity(len(moved), "object changed", "objects changed"), some(moved))
+		return nil, refusef("make the plan again: latamctl monitors plan --env "+s.o.Set.Environment+" --out FILE", "%s since the plan was made: %s", quantity(len(moved), "object changed", "objects changed"), some(moved))
 	}
 	return p, nil
 }

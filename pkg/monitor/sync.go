@@ -53,6 +53,8 @@ type Report struct {
 	Waiting []Outcome
 	// LeftAlone were changed on both sides, and the live one was taken.
 	LeftAlone []declare.Key
+	// Doubled were made here and by another sync at the same time; the ones made here were deleted again.
+	Doubled []declare.Key
 	// Backups is the folder with the deleted objects; empty when nothing was deleted.
 	Backups string
 	// Verified tells that Datadog was read again and matched.
@@ -80,7 +82,7 @@ func (s *Syncer) Sync(ctx context.Context, p *Planned, o SyncOptions) (*Report, 
 		return r.report, err
 	}
 	if o.Verify && len(r.report.Done) > 0 {
-		return r.report, s.verify(ctx, p.options, r.report)
+		return r.report, r.verify(ctx, p.options)
 	}
 	r.report.Verified = len(todo) == 0
 	return r.report, nil
@@ -106,38 +108,64 @@ func (s *Syncer) permit(p *Planned, o SyncOptions, report *Report) ([]*step, err
 	}
 	guard := plan.Guard{MaxDeletes: limit, Existing: p.Owned}
 	if err := guard.Check(s.render(&Planned{steps: todo}, nil, 0)); err != nil {
-		return nil, &Refusal{What: "the plan deletes too much", Hint: "if that is meant, --max-deletes N allows it", Err: err}
+		return nil, &Refusal{What: "the plan deletes too much", Hint: "latamctl monitors plan --detail --prune lists them; if they are meant, --max-deletes N allows so many", Err: err}
 	}
 	return todo, nil
 }
 
-// verify reads Datadog again, once more after a while when it lags behind.
-func (s *Syncer) verify(ctx context.Context, o PlanOptions, report *Report) error {
+// How often a sync reads at its end what it did: again when Datadog lags behind, and more often while another
+// sync mends what both made.
+const (
+	readings       = 2
+	readingsOfBoth = 5
+)
+
+// verify reads Datadog again. What this run and another one both made is mended.
+func (r *run) verify(ctx context.Context, o PlanOptions) error {
 	none := 0
 	o.Validate, o.ExpectExisting = false, &none
-	var differ []declare.Key
-	for try := range 2 {
-		if try > 0 {
-			if err := pause(ctx, s.o.Backoff); err != nil {
-				return err
+	most, wait := readings, r.s.o.Backoff
+	for try := 1; ; try++ {
+		again, err := r.s.Plan(ctx, o)
+		if errors.Is(err, errDoubled) {
+			most = readingsOfBoth
+			if failed := r.mend(ctx, o); failed != nil {
+				err = failed
 			}
 		}
-		again, err := s.Plan(ctx, o)
-		if err != nil {
+		switch {
+		case try < most && errors.Is(err, errDoubled):
+		case try < readingsOfBoth && errors.Is(err, datadog.ErrPartial): // Others write while this one reads.
+		case err != nil:
 			return fmt.Errorf("read again what was done: %w", err)
-		}
-		differ = differ[:0]
-		for _, st := range again.steps {
-			if !slices.Contains(report.LeftAlone, st.key) {
-				differ = append(differ, st.key)
+		default:
+			differ := r.differing(again)
+			if len(differ) == 0 {
+				r.report.Verified = true
+				return nil
+			}
+			if try >= most {
+				return &Unverified{Keys: differ}
 			}
 		}
-		if len(differ) == 0 {
-			report.Verified = true
-			return nil
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		if most == readingsOfBoth {
+			wait *= 2
 		}
 	}
-	return &Unverified{Keys: differ}
+}
+
+// differing are the objects that a plan would change, but for those that were left alone on purpose.
+func (r *run) differing(p *Planned) []declare.Key {
+	var keys []declare.Key
+	for _, st := range p.steps {
+		if !slices.Contains(r.report.LeftAlone, st.key) {
+			keys = append(keys, st.key)
+		}
+	}
+	return keys
 }
 
 // run is a sync or a deletion under way.
@@ -153,6 +181,8 @@ type run struct {
 	ids map[declare.Key]string
 	// kept are the ids of objects that were to be deleted, and became others.
 	kept map[string]bool
+	// made are the ids of objects that this run certainly made itself.
+	made map[string]bool
 	// left are what replacements leave over.
 	left   []*step
 	report *Report
@@ -167,7 +197,7 @@ func (s *Syncer) begin(ctx context.Context) *run {
 		}
 	})
 	return &run{
-		s: s, writes: writes, ids: map[declare.Key]string{}, kept: map[string]bool{}, report: &Report{},
+		s: s, writes: writes, ids: map[declare.Key]string{}, kept: map[string]bool{}, made: map[string]bool{}, report: &Report{},
 		end: func() {
 			stop()
 			cancel()
@@ -188,7 +218,9 @@ func (r *run) all(ctx context.Context, todo []*step) error {
 		}
 		r.skip(level)
 	}
-	deletes = slices.Concat(deletes, r.left)
+	r.mu.Lock()
+	deletes, r.left = slices.Concat(deletes, r.left), nil
+	r.mu.Unlock()
 	slices.SortStableFunc(deletes, order)
 	for level := range sameLevel(deletes) {
 		if !r.stopped(ctx) {
@@ -255,7 +287,7 @@ func (r *run) attempt(ctx context.Context, steps []*step) []*step {
 	var lost []*step
 	for _, st := range steps {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				r.skip([]*step{st})
 				return nil
 			}
@@ -306,6 +338,11 @@ func (r *run) write(st *step) (id string, err error) {
 	if failed := new(datadog.Error); errors.As(err, &failed) && failed.Duplicate != "" {
 		return r.duplicate(st, payload, failed)
 	}
+	if err == nil {
+		r.mu.Lock()
+		r.made[live.ID] = true
+		r.mu.Unlock()
+	}
 	return live.ID, err
 }
 
@@ -337,6 +374,9 @@ func (r *run) done(st *step, id string, took time.Duration, err error) {
 		if st.action != plan.Delete && id != "" {
 			r.ids[st.key] = id
 		}
+		if st.reason == reasonTwice {
+			r.report.Doubled = append(r.report.Doubled, st.key)
+		}
 		if st.action == plan.Replace {
 			r.left = append(r.left, &step{key: st.key, action: plan.Delete, reason: reasonLeft, live: st.live, level: st.level})
 			r.total++
@@ -356,6 +396,8 @@ func (r *run) observe(step Step) {
 	step.Finished, step.Total = len(r.report.Done)+len(r.report.Failed), r.total
 	r.s.o.Observe(step)
 }
+
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // pause waits, unless the context ends.
 func pause(ctx context.Context, d time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,7 +17,6 @@ import (
 	"github.com/latamctl/latamctl/pkg/monitor/datadog"
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 	"github.com/latamctl/latamctl/pkg/monitor/monitortest"
-	"github.com/latamctl/latamctl/pkg/plan"
 )
 
 func TestFirstSyncMakesAllAndTheNextNothing(t *testing.T) {
@@ -42,109 +42,6 @@ func TestFirstSyncMakesAllAndTheNextNothing(t *testing.T) {
 				w.t.Errorf("the tags %q lack %s", tags, tag)
 			}
 		}
-	})
-}
-
-// Three hashes tell who changed what: here, outside, both, or only the mark.
-func TestWhoChangedIt(t *testing.T) {
-	louder := func(o object) { o["message"] = "Changed here. @slack-latam" }
-	outside := func(o object) { o["message"] = "Changed there. @slack-latam" }
-	for _, c := range []struct {
-		name       string
-		here       func(object)
-		there      func(object)
-		want       []string
-		drift      int
-		conflicted bool
-	}{
-		{name: "nothing"},
-		{name: "here", here: louder, want: []string{"update monitor.ingest-errors: declaration changed"}},
-		{name: "outside", there: outside, want: []string{"update monitor.ingest-errors: changed outside"}, drift: 1},
-		{name: "the same on both sides", here: louder, there: louder, want: []string{"update monitor.ingest-errors: the mark is out of date"}},
-		{name: "both", here: louder, there: outside, want: []string{"update monitor.ingest-errors: conflict: changed here and outside"}, conflicted: true},
-		{name: "a mute", there: func(o object) { o["options"].(map[string]any)["silenced"] = object{"*": nil} }},
-		{name: "a tag outside", there: func(o object) { o["tags"] = append(o["tags"].([]any), "team:other") }, want: []string{"update monitor.ingest-errors: changed outside"}, drift: 1},
-		{name: "an option that Datadog filled in", there: func(o object) { o["options"].(map[string]any)["renotify_interval"] = 30.0 }, want: []string{"update monitor.ingest-errors: changed outside"}, drift: 1},
-		{name: "a mark of another version", there: func(o object) { outside(o); remark(o, "latamctl_hash:0-0123456789ab") }, want: []string{"update monitor.ingest-errors: declaration changed"}},
-		{name: "no mark", there: func(o object) { remark(o, "team:data") }, want: []string{"update monitor.ingest-errors: the mark is out of date"}},
-		{name: "priority removed here", here: func(o object) { delete(o, "priority") }, want: []string{"update monitor.ingest-errors: declaration changed"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.declares(simple("ingest-errors", 10), simple("backlog", 100))
-				w.sync()
-				if c.there != nil {
-					w.edit(declare.Monitor, "ingest-errors", c.there)
-				}
-				if c.here != nil {
-					w.declares(with(simple("ingest-errors", 10), c.here), simple("backlog", 100))
-				}
-				p := w.plan()
-				w.wants(p, c.want...)
-				if n := p.Plan.Counts().Drift; n != c.drift {
-					w.t.Errorf("%d drifted, want %d", n, c.drift)
-				}
-				_, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{Verify: true})
-				if c.conflicted {
-					w.refused(err, "monitor.ingest-errors")
-					return
-				}
-				if err != nil {
-					w.t.Fatal(err)
-				}
-				w.wants(w.plan())
-			})
-		})
-	}
-}
-
-// remark puts a tag in place of the hash.
-func remark(o object, tag string) {
-	tags := o["tags"].([]any)
-	for i := range tags {
-		if strings.HasPrefix(tags[i].(string), "latamctl_hash:") {
-			tags[i] = tag
-		}
-	}
-}
-
-func TestConflictsAreDecidedByTake(t *testing.T) {
-	for take, message := range map[monitor.Take]string{monitor.TakeCode: "Here.", monitor.TakeLive: "There."} {
-		t.Run(string(take), func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.declares(simple("a", 10), simple("b", 10))
-				w.sync()
-				w.edit(declare.Monitor, "a", func(o object) { o["message"] = "There." })
-				w.declares(with(simple("a", 10), func(o object) { o["message"] = "Here." }), simple("b", 20))
-				p := w.plan()
-				_, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{})
-				w.refused(err, "monitor.a")
-				r, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{Take: take, Verify: true})
-				if err != nil || !r.Verified {
-					w.t.Fatal(err, r)
-				}
-				if got := w.live(declare.Monitor, "a")["message"]; got != message {
-					w.t.Errorf("the message is %q, want %q", got, message)
-				}
-				if !strings.HasSuffix(w.live(declare.Monitor, "b")["query"].(string), "> 20") {
-					w.t.Error("b was not changed")
-				}
-				if left := len(r.LeftAlone) == 1; left != (take == monitor.TakeLive) {
-					w.t.Errorf("left alone: %v", r.LeftAlone)
-				}
-			})
-		})
-	}
-}
-
-// terraform-provider-datadog#3022: the alert needs the timeframe that its SLO gets in the same run.
-func TestTimeframeAndItsAlertInOneRun(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(slo("latency", "30d"), burn("latency-burn", "latency", "30d"))
-		w.sync()
-		w.declares(slo("latency", "30d", "90d"), burn("latency-burn", "latency", "90d"))
-		w.sync()
-		w.wants(w.plan())
 	})
 }
 
@@ -268,240 +165,6 @@ func TestDeletedByHandUnderOthers(t *testing.T) {
 	})
 }
 
-func TestPruneStaysWithinBounds(t *testing.T) {
-	inWorld(t, func(w *world) {
-		if err := w.server.AddForeign(60, stack); err != nil {
-			w.t.Fatal(err)
-		}
-		foreign := w.server.Checksum()
-		w.declares(pipeline()...)
-		w.sync()
-		w.declares(pipeline()[0], simple("ingest-errors", 10))
-		p := w.plan()
-		w.wants(p)
-		notes := ""
-		for _, s := range p.Plan.Sections {
-			notes += s.Name + ": " + s.Note + "\n"
-		}
-		if !strings.Contains(notes, "monitors: not declared any more: 6 (sync --prune deletes them)") {
-			w.t.Errorf("the notes are %s", notes)
-		}
-		p = w.plan(monitor.PlanOptions{Prune: true})
-		if n := p.Plan.Counts().Delete; n != 9 {
-			w.t.Errorf("%d to delete, want 9", n)
-		}
-		w.server.ResetCalls()
-		_, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{})
-		w.refused(err, "at most 3 may")
-		if len(w.server.Calls()) > 0 {
-			w.t.Error("a refused sync called Datadog")
-		}
-		r, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{MaxDeletes: plan.Limit{Set: true, Value: 9}, Verify: true})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		files, _ := filepath.Glob(filepath.Join(r.Backups, "*.json"))
-		if len(r.Done) != 9 || len(files) != 9 {
-			w.t.Errorf("%d deleted, %d backups", len(r.Done), len(files))
-		}
-		if w.server.Checksum() != foreign {
-			w.t.Error("a foreign object was touched")
-		}
-		w.wants(w.plan(monitor.PlanOptions{Prune: true}))
-	})
-}
-
-// Whatever of the marks is missing, the object is somebody else's.
-func TestPruneNeedsEveryMark(t *testing.T) {
-	for _, missing := range []string{"managed_by:", "latamctl_stack:", "latamctl_id:"} {
-		t.Run(missing, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.declares(simple("a", 1), slo("s", "30d"))
-				w.sync()
-				for _, kind := range []declare.Kind{declare.Monitor, declare.SLO} {
-					for _, o := range w.server.Objects(kind) {
-						if err := w.server.Edit(kind, idOf(o), func(o object) {
-							o["tags"] = slices.DeleteFunc(o["tags"].([]any), func(tag any) bool { return strings.HasPrefix(tag.(string), missing) })
-						}); err != nil {
-							w.t.Fatal(err)
-						}
-					}
-				}
-				w.declares(simple("b", 1))
-				w.wants(w.plan(monitor.PlanOptions{Prune: true}), "create monitor.b")
-			})
-		})
-	}
-}
-
-// An object that changed its owner between plan and deletion is left alone.
-func TestDeletionLooksAgain(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(simple("a", 1), simple("b", 2))
-		w.sync()
-		w.declares(simple("b", 2))
-		p := w.plan(monitor.PlanOptions{Prune: true})
-		w.edit(declare.Monitor, "a", func(o object) { o["tags"] = []any{"team:other"} })
-		r, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{})
-		if err == nil || len(r.Failed) != 1 || len(w.server.Objects(declare.Monitor)) != 2 {
-			w.t.Errorf("want a failed deletion, got %v, %+v", err, r)
-		}
-	})
-}
-
-func TestBackupBeforeDeletion(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(simple("a", 1), simple("b", 2))
-		w.sync()
-		w.declares(simple("b", 2))
-		if err := os.WriteFile(filepath.Join(w.dir, "taken"), nil, 0o600); err != nil {
-			w.t.Fatal(err)
-		}
-		w.change = func(o *monitor.Options) { o.Dir = filepath.Join(w.dir, "taken") } // A file where the folder should be.
-		p := w.plan(monitor.PlanOptions{Prune: true})
-		if _, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{}); err == nil {
-			w.t.Error("the backup could not be written, and nothing was said")
-		}
-		w.id(declare.Monitor, "a")
-	})
-}
-
-func TestTwoObjectsOfOneID(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(simple("a", 1))
-		w.sync()
-		first := w.id(declare.Monitor, "a")
-		body := w.live(declare.Monitor, "a")
-		second, err := w.server.Add(declare.Monitor, object{"name": "[prod] a (copy)", "type": body["type"], "query": "avg(last_5m):avg:system.load.1{*} > 4", "tags": body["tags"], "message": "@slack-latam"})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		_, err = w.syncer().Plan(w.t.Context(), monitor.PlanOptions{})
-		w.refused(err, first+" and "+second)
-		if _, err := w.syncer().Delete(w.t.Context(), monitor.DeleteOptions{Names: []string{"a"}}); err == nil {
-			w.t.Error("a name that two have was deleted")
-		}
-		if _, err := w.syncer().Delete(w.t.Context(), monitor.DeleteOptions{Names: []string{second}}); err != nil {
-			w.t.Fatal(err)
-		}
-		w.wants(w.plan())
-	})
-}
-
-func TestListsThatCannotBeBelieved(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		script monitortest.Script
-		expect *int
-		want   string
-	}{
-		{"half of the monitors", monitortest.Script{HalfList: true, Lists: []declare.Kind{declare.Monitor}}, nil, "read only in part"},
-		{"half of the SLOs", monitortest.Script{HalfList: true, Lists: []declare.Kind{declare.SLO}}, nil, "read only in part"},
-		{"no monitors", monitortest.Script{EmptyList: true, Lists: []declare.Kind{declare.Monitor}}, nil, "no monitors of latam-prod"},
-		{"nothing at all", monitortest.Script{EmptyList: true}, new(1), "at least 1 should exist"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.declares(pipeline()...)
-				w.sync()
-				w.server.Faults(c.script)
-				_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{ExpectExisting: c.expect})
-				w.refused(err, c.want)
-				w.server.Faults(monitortest.Script{})
-				if err := errors.Join(err); c.name == "half of the monitors" && !errors.Is(err, datadog.ErrPartial) {
-					w.t.Errorf("%v does not tell that the list is partial", err)
-				}
-				w.wants(w.plan())
-			})
-		})
-	}
-}
-
-// After --expect-existing 0 an empty list is believed.
-func TestExpectingNothing(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(pipeline()...)
-		w.sync()
-		for _, o := range w.server.Objects(declare.Monitor) {
-			w.server.Remove(declare.Monitor, idOf(o))
-		}
-		_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{})
-		w.refused(err, "no monitors")
-		w.sync(monitor.PlanOptions{ExpectExisting: new(int)})
-		w.wants(w.plan())
-	})
-}
-
-func TestSavedPlans(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		moves func(w *world)
-		want  string
-	}{
-		{name: "nothing moved"},
-		{"an object of the plan", func(w *world) { w.edit(declare.Monitor, "a", func(o object) { o["message"] = "x" }) }, "monitor.a"},
-		{"another object", func(w *world) { w.edit(declare.Monitor, "b", func(o object) { o["message"] = "x" }) }, "monitor.b"},
-		{"touched without a change", func(w *world) { w.edit(declare.Monitor, "a", func(object) {}) }, "monitor.a"},
-		{"the declaration", func(w *world) { w.declares(simple("a", 3), simple("b", 1)) }, "monitor.a"},
-		{"gone", func(w *world) { w.server.Remove(declare.Monitor, w.id(declare.Monitor, "a")) }, "monitor.a"},
-		{"one more", func(w *world) { w.declares(simple("a", 2), simple("b", 1), simple("c", 1)) }, "monitor.c"},
-		{"the stack", func(w *world) { w.set = &declare.Set{Stack: "latam-dev", Environment: "dev"} }, "latam-dev"},
-		{"the site", func(w *world) { w.change = func(o *monitor.Options) { o.Site = "datadoghq.eu" } }, "datadoghq.eu"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.declares(simple("a", 1), simple("b", 1))
-				w.sync()
-				w.declares(simple("a", 2), simple("b", 1))
-				content, err := w.syncer().Save(w.plan())
-				if err != nil {
-					w.t.Fatal(err)
-				}
-				saved, err := monitor.ReadSaved(content)
-				if err != nil {
-					w.t.Fatal(err)
-				}
-				if c.moves != nil {
-					c.moves(w)
-				}
-				w.server.ResetCalls()
-				p, err := w.syncer().Resume(w.t.Context(), saved)
-				if c.want != "" {
-					w.refused(err, c.want)
-					for _, call := range w.server.Calls() {
-						if call.Method != http.MethodGet {
-							w.t.Errorf("a refused plan sent %s", call)
-						}
-					}
-					return
-				}
-				if err != nil {
-					w.t.Fatal(err)
-				}
-				if _, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{Verify: true}); err != nil {
-					w.t.Fatal(err)
-				}
-				w.wants(w.plan())
-			})
-		})
-	}
-}
-
-func TestSavedPlansAreWholeAndUnedited(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(simple("a", 1))
-		content, err := w.syncer().Save(w.plan())
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, broken := range []string{"", "{}", "null", strings.Replace(string(content), "> 1", "> 2", 1), strings.Replace(string(content), "v1", "v2", 1), strings.Replace(string(content), `"stack"`, `"stock"`, 1)} {
-			if _, err := monitor.ReadSaved([]byte(broken)); !errors.Is(err, monitor.ErrSaved) {
-				w.t.Errorf("%.60q was read: %v", broken, err)
-			}
-		}
-	})
-}
-
 // When one object fails, the rest of its level is made, and what comes after waits.
 func TestFailureFinishesItsLevel(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -607,6 +270,41 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// A plan that is validated while another sync makes the same monitor is no fault of the file. A monitor of somebody
+// else is, and the plan says so already.
+func TestValidationMeetsATwin(t *testing.T) {
+	for name, c := range map[string]struct {
+		tags []any
+		want string
+	}{
+		"ours":       {[]any{"managed_by:latamctl", "latamctl_stack:latam-prod", "latamctl_id:monitor.a"}, ""},
+		"somebody's": {[]any{"team:data", "env:prod"}, "latamctl monitors import "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.declares(simple("a", 1))
+				body := maps.Clone(w.set.Objects[0].Payload)
+				body["tags"] = c.tags
+				made := ""
+				w.server.Before(func(r *http.Request) *monitortest.Response {
+					if !strings.HasSuffix(r.URL.Path, "/validate") {
+						return nil
+					}
+					var err error
+					if made, err = w.server.Add(declare.Monitor, body); err != nil {
+						w.t.Error(err)
+					}
+					return &monitortest.Response{Status: 400, Body: object{"errors": []any{"Duplicate of an existing monitor_id:" + made + " org_id:1300336245"}}}
+				})
+				_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{Validate: true})
+				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want+made) {
+					w.t.Errorf("got %v, want %q", err, c.want)
+				}
+			})
+		})
+	}
+}
+
 // Metrics belong to everybody: what others configured stays.
 func TestMetricsAreOnlyAddedTo(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -630,53 +328,62 @@ func TestMetricsAreOnlyAddedTo(t *testing.T) {
 	})
 }
 
-func TestValidationNamesTheObjectAndItsPlace(t *testing.T) {
-	inWorld(t, func(w *world) {
-		bad := with(simple("bad", 10), func(o object) { o["query"] = "max(last_5m):sum:latam.errors{*} > 11" })
-		bad.At.Line, bad.At.Column = 12, 3
-		w.declares(bad, simple("good", 1), composite("both", "bad", "good"))
-		_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{Validate: true})
-		var rejected *monitor.Rejected
-		if !errors.As(err, &rejected) || !strings.Contains(err.Error(), "own.yaml:12:3: monitor bad: Datadog refuses it") {
-			w.t.Errorf("got %v", err)
-		}
-	})
+// What Datadog took and did not do is told at the end.
+func TestVerifyFindsWhatDidNotHappen(t *testing.T) {
+	for name, lies := range map[string]int{"it lags behind once": 1, "it never does": 100} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.declares(simple("a", 1), simple("b", 1))
+				w.sync()
+				w.declares(simple("a", 2), simple("b", 1))
+				stale := w.server.Objects(declare.Monitor)
+				p, told, lists := w.plan(), false, 0
+				w.server.Before(func(r *http.Request) *monitortest.Response {
+					switch {
+					case r.Method == http.MethodPut:
+						told = true
+					case told && r.URL.Path == "/api/v1/monitor" && lists < lies:
+						lists++
+						list := make([]any, len(stale))
+						for i := range stale {
+							list[i] = stale[i]
+						}
+						return &monitortest.Response{Status: 200, Body: list}
+					}
+					return nil
+				})
+				r, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{Verify: true})
+				var unverified *monitor.Unverified
+				if errors.As(err, &unverified) != (lies > 1) || r.Verified != (lies == 1) {
+					w.t.Errorf("got %v, %+v", err, r)
+				}
+				if _, err := w.syncer().Sync(w.t.Context(), p, monitor.SyncOptions{}); err != nil {
+					w.t.Errorf("without the check: %v", err)
+				}
+			})
+		})
+	}
 }
 
-func TestNamesNarrowAPlan(t *testing.T) {
+// A write that has no end does not keep an interrupted program.
+func TestInterruptWaitsForAWhileOnly(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.declares(pipeline()...)
-		w.wants(w.plan(monitor.PlanOptions{Names: []string{"ingest-stalled"}}), "create monitor.ingest-errors", "create monitor.ingest-zero", "create monitor.ingest-stalled")
-		_, err := w.syncer().Plan(w.t.Context(), monitor.PlanOptions{Names: []string{"ingest-error"}})
-		if err == nil || !strings.Contains(err.Error(), "did you mean ingest-errors?") {
-			w.t.Errorf("got %v", err)
-		}
-	})
-}
-
-func TestDelete(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.declares(pipeline()...)
-		w.sync()
-		s := w.syncer()
-		_, err := s.Delete(w.t.Context(), monitor.DeleteOptions{Names: []string{"ingest-errors"}})
-		w.refused(err, "referenced in composite monitors")
-		w.id(declare.Monitor, "ingest-errors")
-		r, err := s.Delete(w.t.Context(), monitor.DeleteOptions{Names: []string{"ingest-errors", "ingest-stalled"}})
-		if err != nil || len(r.Done) != 2 || r.Done[0].Reason == "" {
-			w.t.Fatal(err, r)
-		}
-		_, err = s.Delete(w.t.Context(), monitor.DeleteOptions{All: true, Confirm: "latam"})
-		w.refused(err, "latam-prod")
-		if _, err = s.Delete(w.t.Context(), monitor.DeleteOptions{All: true, Confirm: stack}); err != nil {
-			w.t.Fatal(err)
-		}
-		for _, kind := range []declare.Kind{declare.Monitor, declare.SLO, declare.Dashboard} {
-			if n := len(w.server.Objects(kind)); n > 0 {
-				w.t.Errorf("%d %ss are left", n, kind)
+		w.declares(simple("a", 1))
+		p := w.plan()
+		ctx, cancel := context.WithCancel(w.t.Context())
+		w.server.Before(func(r *http.Request) *monitortest.Response {
+			if r.Method == http.MethodPost {
+				cancel()
+				return &monitortest.Response{Hang: true}
 			}
+			return nil
+		})
+		start := time.Now()
+		if _, err := w.syncer().Sync(ctx, p, monitor.SyncOptions{Verify: true}); !errors.Is(err, context.Canceled) {
+			w.t.Errorf("got %v", err)
 		}
-		time.Sleep(time.Second)
-		w.sync(monitor.PlanOptions{ExpectExisting: new(int)})
+		if took := time.Since(start); took < monitor.DefaultGrace || took > monitor.DefaultGrace+time.Second {
+			w.t.Errorf("it took %s", took)
+		}
 	})
 }

@@ -28,8 +28,8 @@ func Markdown(w io.Writer, title string, p *Plan) error {
 	fmt.Fprintf(&b, "### %s\n\n%s\n", escape(cut(Clean(title), lineBytes)), escape(cut(p.Summary(), lineBytes)))
 	fence(&b, "Failed", failureLines(p), failureBytes)
 	fence(&b, "Deleted and replaced", lossLines(p), lossBytes)
-	b.WriteString("\n| stack | grade | + | ~ | -/+ | - | outputs | |\n|---|---|--:|--:|--:|--:|--:|---|\n")
-	for _, line := range fit(tableLines(p), tableBytes, "| … | %d stacks more | | | | | | |") {
+	b.WriteString("\n| " + p.noun() + " | grade | + | ~ | -/+ | - | outputs | |\n|---|---|--:|--:|--:|--:|--:|---|\n")
+	for _, line := range fit(tableLines(p), tableBytes, "| … | %d "+p.noun()+"s more | | | | | | |") {
 		b.WriteString(line + "\n")
 	}
 	details(&b, p)
@@ -141,7 +141,7 @@ func details(b *strings.Builder, p *Plan) {
 		b.WriteString("\n</details>\n")
 	}
 	if leftOut > 0 {
-		fmt.Fprintf(b, "\n%s of %s left out: there was no room.\n", "Details", quantity(leftOut, "stack are", "stacks are"))
+		fmt.Fprintf(b, "\n%s of %s left out: there was no room.\n", "Details", quantity(leftOut, p.noun()+" are", p.noun()+"s are"))
 	}
 }
 

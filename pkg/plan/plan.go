@@ -2,7 +2,10 @@
 // some of them, and their renderings. Stacks, manifests and monitors share it.
 package plan
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Action is what happens to one object.
 type Action string
@@ -76,4 +79,8 @@ type Section struct {
 type Plan struct {
 	Environment string    `json:"environment"`
 	Sections    []Section `json:"sections"`
+	// Noun is what a section is, for people. Default stack.
+	Noun string `json:"-"`
 }
+
+func (p *Plan) noun() string { return cmp.Or(p.Noun, "stack") }

@@ -144,7 +144,8 @@ func (t *textPlan) details() {
 
 // table is one line per section, with its remark below the numbers that say nothing.
 func (t *textPlan) table() {
-	name := len("STACK")
+	noun := strings.ToUpper(t.p.noun())
+	name := len(noun)
 	for i := range t.p.Sections {
 		name = max(name, utf8.RuneCountInString(Clean(t.p.Sections[i].Name)))
 	}
@@ -153,7 +154,7 @@ func (t *textPlan) table() {
 	row := func(c ...string) string {
 		return strings.TrimRight(fmt.Sprintf("%-*s  %-11s %5s %5s %5s %5s  %7s  %6s", name, c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]), " ")
 	}
-	t.linef("%s", t.o.Paint(Faint, row("STACK", "GRADE", "+", "~", "-/+", "-", "OUTPUTS", "TIME")))
+	t.linef("%s", t.o.Paint(Faint, row(noun, "GRADE", "+", "~", "-/+", "-", "OUTPUTS", "TIME")))
 	for i := range t.p.Sections {
 		s := &t.p.Sections[i]
 		label := cut(Clean(s.Name), name)

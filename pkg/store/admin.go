@@ -111,3 +111,20 @@ func (a *Admin) Missing(ctx context.Context, tables []Table) ([]string, error) {
 	}
 	return missing, nil
 }
+
+// Unfit returns the names of those tables that exist without the family of the columns. Those that do
+// not exist are Missing's.
+func (a *Admin) Unfit(ctx context.Context, tables []Table) ([]string, error) {
+	var unfit []string
+	for _, t := range tables {
+		info, err := a.client.TableInfo(ctx, t.Name)
+		switch {
+		case status.Code(err) == codes.NotFound:
+		case err != nil:
+			return nil, fmt.Errorf("describe table %s: %w", t.Name, classify(err))
+		case !slices.Contains(info.Families, dataset.Family):
+			unfit = append(unfit, t.Name)
+		}
+	}
+	return unfit, nil
+}

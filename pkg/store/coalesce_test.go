@@ -282,6 +282,9 @@ func TestErrorReachesAllThatShareARequest(t *testing.T) {
 				all.Go(func() {
 					_, err := c.Get(t.Context(), "t", fmt.Sprint("k", i), nil)
 					checkKind(t, "get", err, tc.want)
+					if is := errors.Is(err, store.ErrDenied); is != (tc.code == codes.PermissionDenied) {
+						t.Errorf("get: %v; is denied: %v", err, is)
+					}
 				})
 			}
 			await(t, "10 gets that wait", func() bool { return store.Waiting(c, "t") == 10 })

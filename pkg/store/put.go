@@ -106,7 +106,9 @@ func classify(err error) error {
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.OutOfRange:
 		return fmt.Errorf("%w: %w", ErrPoison, err)
-	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.FailedPrecondition, codes.Unimplemented:
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return fmt.Errorf("%w: %w: %w", ErrMisconfigured, ErrDenied, err)
+	case codes.NotFound, codes.FailedPrecondition, codes.Unimplemented:
 		return fmt.Errorf("%w: %w", ErrMisconfigured, err)
 	case codes.Canceled:
 		return fmt.Errorf("%w: %w", context.Canceled, err)

@@ -27,6 +27,8 @@ var (
 	ErrPoison = errors.New("row refused by bigtable")
 	// ErrMisconfigured says that the table, the family or a permission is missing: the environment is at fault, not the row.
 	ErrMisconfigured = errors.New("bigtable misconfigured")
+	// ErrDenied comes with ErrMisconfigured when it is a permission, or credentials, that are missing.
+	ErrDenied = errors.New("not allowed by bigtable")
 )
 
 // Options say which instance to open and how patient to be.

@@ -121,6 +121,17 @@ var (
 		Description: "Requests refused for their caller: credentials missing or not good, not for this dataset, or the quota used up.",
 		Attributes:  []string{"dataset", "reason"},
 	}
+	VerifyChecks = Metric{
+		Name: "latam.verify.checks", Kind: KindCounter, Unit: "{check}",
+		Description: "Checks of verify --watch by their outcome: pass, fail, skip.",
+		Attributes:  []string{"hop", "check", "dataset", "outcome"},
+	}
+	VerifyDuration = Metric{
+		Name: "latam.verify.duration", Kind: KindHistogram, Unit: "s",
+		Description: "Time of one check of verify --watch.",
+		Attributes:  []string{"hop", "check", "dataset"},
+		Bounds:      []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	}
 )
 
 // Catalogue lists every metric that latamctl emits.
@@ -128,7 +139,7 @@ func Catalogue() []Metric {
 	return []Metric{
 		HTTPServerDuration, MessageProcessDuration, MessagesConsumed, DBOperationDuration,
 		IngestEndToEnd, IngestRecords, Errors, BatchDuration, BatchSize, IngestInFlight,
-		CallersRefused,
+		CallersRefused, VerifyChecks, VerifyDuration,
 	}
 }
 

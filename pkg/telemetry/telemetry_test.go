@@ -26,7 +26,7 @@ import (
 func TestCatalogue(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$`)
-	units := []string{"s", "{message}", "{record}", "{error}", "{row}", "{request}"}
+	units := []string{"s", "{message}", "{record}", "{error}", "{row}", "{request}", "{check}"}
 	seen := map[string]bool{}
 	for _, m := range Catalogue() {
 		if !name.MatchString(m.Name) || seen[m.Name] {

@@ -1,35 +1,42 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"regexp/syntax"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
-// canary is a record made up from the declaration alone.
+// canary is a record made up from the declaration alone, and what became of it.
 type canary struct {
+	ds   *dataset.Dataset
 	data []byte // as published
+	at   time.Time
 	id   string // the public row id
 	key  string // the row key
 	// entries are the index entries of the row, in the order of the dataset's indexes.
 	entries []dataset.Row
 	want    map[string]string
+	// published is how often it was, or may have been, published.
+	published int
+	// seen tells that its row was readable, or that its message was found elsewhere.
+	seen bool
 }
 
 const canaryAttempts = 20
 
 // newCanary makes a record that the declaration accepts and whose row does not exist yet, so that
 // verifying never touches a row of real data.
-func (r *runner) newCanary(ctx context.Context, ds *dataset.Dataset) (canary, error) {
+func (r *runner) newCanary(ctx context.Context, ds *dataset.Dataset) (*canary, error) {
 	var last error
 	for range canaryAttempts {
 		c, err := makeCanary(ds, r.deps.Now())
@@ -37,36 +44,40 @@ func (r *runner) newCanary(ctx context.Context, ds *dataset.Dataset) (canary, er
 			last = err
 			continue
 		}
-		switch status, _, err := r.get(ctx, rowPath(ds, c.id)); {
+		switch a, err := r.get(ctx, rowPath(ds, c.id)); {
 		case err != nil:
-			return canary{}, err
-		case status == http.StatusNotFound:
+			return nil, err
+		case a.status == http.StatusNotFound:
 			return c, nil
 		default:
-			last = fmt.Errorf("GET of row %s answered %d, expected 404", c.id, status)
+			last = fmt.Errorf("GET of row %s answered %d, expected 404", c.id, a.status)
 		}
 	}
-	return canary{}, fmt.Errorf("make a canary: %w", last)
+	return nil, fmt.Errorf("make a canary: %w", last)
 }
 
-func makeCanary(ds *dataset.Dataset, now time.Time) (canary, error) {
+func makeCanary(ds *dataset.Dataset, now time.Time) (*canary, error) {
 	fields := map[string]any{}
 	for _, f := range ds.Fields {
 		v, err := sample(f, now)
 		if err != nil {
-			return canary{}, fmt.Errorf("field %s: %w", f.Name, err)
+			return nil, fmt.Errorf("field %s: %w", f.Name, err)
 		}
 		fields[f.Name] = v
 	}
+	return canaryOf(ds, fields, now)
+}
+
+func canaryOf(ds *dataset.Dataset, fields map[string]any, now time.Time) (*canary, error) {
 	data, err := json.Marshal(fields)
 	if err != nil {
-		return canary{}, err
+		return nil, err
 	}
 	rec, err := ds.Decode(data, now)
 	if err != nil {
-		return canary{}, err
+		return nil, err
 	}
-	c := canary{data: data, key: rec.RowKey(), entries: ds.IndexEntries(rec, now), want: map[string]string{}}
+	c := &canary{ds: ds, data: data, at: now, key: rec.RowKey(), entries: ds.IndexEntries(rec, now), want: map[string]string{}}
 	for _, f := range ds.Fields {
 		switch f.Type {
 		case dataset.String, dataset.Int64, dataset.Bool, dataset.Timestamp, dataset.Date:
@@ -75,6 +86,40 @@ func makeCanary(ds *dataset.Dataset, now time.Time) (canary, error) {
 	}
 	c.id, err = ds.RowID(c.key)
 	return c, err
+}
+
+// earlier makes the same record as it would have been some time before. It is another row when the
+// event time is part of the key.
+func (c *canary) earlier(by time.Duration) (*canary, error) {
+	var fields map[string]any
+	dec := json.NewDecoder(bytes.NewReader(c.data))
+	dec.UseNumber()
+	if err := dec.Decode(&fields); err != nil {
+		return nil, err
+	}
+	f := c.ds.Time
+	t := clampTime(f, c.at.Add(-by))
+	fields[f.Name] = t.Format(time.RFC3339Nano)
+	if f.Type == dataset.Date {
+		fields[f.Name] = clampTime(f, c.at.Add(-by-24*time.Hour)).Format(time.DateOnly)
+	}
+	return canaryOf(c.ds, fields, c.at)
+}
+
+// differs compares the API's row with what was published; it returns "" when every field is equal.
+func (c *canary) differs(body []byte) string {
+	var got map[string]any
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	if err := dec.Decode(&got); err != nil {
+		return fmt.Sprintf("the row is not a JSON object: %v", err)
+	}
+	for _, field := range slices.Sorted(maps.Keys(c.want)) {
+		if g, want := fmt.Sprint(got[field]), c.want[field]; g != want {
+			return fmt.Sprintf("field %s is %s, published was %s", field, g, want)
+		}
+	}
+	return ""
 }
 
 // sample makes a value of the field's type within its bounds.
@@ -142,72 +187,4 @@ func clampTime(f *dataset.Field, now time.Time) time.Time {
 		return f.Maximum.Time()
 	}
 	return t
-}
-
-// matching makes a string that the pattern accepts; Decode has the last word.
-func matching(pattern string) (string, error) {
-	re, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	generate(&b, re.Simplify(), 0)
-	return b.String(), nil
-}
-
-const (
-	maxPatternDepth = 50
-	maxRepeats      = 3
-)
-
-func generate(b *strings.Builder, re *syntax.Regexp, depth int) {
-	if depth > maxPatternDepth {
-		return
-	}
-	switch re.Op {
-	case syntax.OpLiteral:
-		b.WriteString(string(re.Rune))
-	case syntax.OpCharClass:
-		b.WriteRune(pick(re.Rune))
-	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		b.WriteRune('a' + rune(rand.IntN(26)))
-	case syntax.OpCapture, syntax.OpConcat:
-		for _, sub := range re.Sub {
-			generate(b, sub, depth+1)
-		}
-	case syntax.OpAlternate:
-		generate(b, re.Sub[rand.IntN(len(re.Sub))], depth+1)
-	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:
-		for range repeats(re) {
-			generate(b, re.Sub[0], depth+1)
-		}
-	}
-}
-
-func repeats(re *syntax.Regexp) int {
-	lo, hi := 1, maxRepeats
-	switch re.Op {
-	case syntax.OpQuest:
-		hi = 1
-	case syntax.OpRepeat:
-		lo = re.Min
-		if hi = re.Max; hi < 0 {
-			hi = lo + maxRepeats
-		}
-	}
-	return lo + rand.IntN(hi-lo+1)
-}
-
-// pick prefers a printable ASCII character of the class, because row ids then stay readable.
-func pick(ranges []rune) rune {
-	var ascii []rune
-	for i := 0; i < len(ranges); i += 2 {
-		for c := max(ranges[i], '!'); c <= min(ranges[i+1], '~'); c++ {
-			ascii = append(ascii, c)
-		}
-	}
-	if len(ascii) > 0 {
-		return ascii[rand.IntN(len(ascii))]
-	}
-	return ranges[0]
 }

@@ -1,17 +1,20 @@
-// Package verify proves that a running system works: it publishes, reads back over HTTP, and looks
-// for what should have been rejected. Each check says what was expected, what was seen and where
-// to look next.
+// Package verify proves that a running system works: it publishes, reads back over HTTP, looks for
+// what should have been rejected, and compares what there is with what is declared. Its checks are
+// grouped by hop, so that a failure names the part that is broken. Each check says what was
+// expected, what was seen and where to look next. Whatever it publishes it takes away again.
 package verify
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/verify/contract"
 )
 
 // Status is what became of a check.
@@ -26,27 +29,39 @@ const (
 
 // Result is the outcome of one check.
 type Result struct {
+	Hop     string `json:"hop"`
 	Check   string `json:"check"`
 	Dataset string `json:"dataset,omitempty"`
 	Status  Status `json:"status"`
-	// Expected and Seen are sentences; Next is a command or a place to look at, set unless the check passed.
+	// Expected and Seen are sentences; Next is a command or a place to look at, set when the check
+	// failed. Of a check that was skipped Seen is the reason.
 	Expected string `json:"expected"`
 	Seen     string `json:"seen"`
 	Next     string `json:"next,omitempty"`
 	// Milliseconds is how long the check took.
 	Milliseconds float64 `json:"ms"`
-	// LatencyMilliseconds is publish → readable, for the canary.
+	// LatencyMilliseconds is publish → readable, for the canaries.
 	LatencyMilliseconds float64 `json:"latency_ms,omitempty"`
+}
+
+// Name is the check with its hop and dataset, as people read it.
+func (res Result) Name() string {
+	if res.Dataset == "" {
+		return res.Hop + "/" + res.Check
+	}
+	return res.Hop + "/" + res.Check + " " + res.Dataset
 }
 
 // Report is the outcome of all checks.
 type Report struct {
-	Schema  string   `json:"schema"`
-	OK      bool     `json:"ok"`
-	URL     string   `json:"url"`
-	Passed  int      `json:"passed"`
-	Failed  int      `json:"failed"`
-	Skipped int      `json:"skipped"`
+	Schema  string `json:"schema"`
+	OK      bool   `json:"ok"`
+	URL     string `json:"url"`
+	Passed  int    `json:"passed"`
+	Failed  int    `json:"failed"`
+	Skipped int    `json:"skipped"`
+	// Broken are the hops with a failed check, in the order of the hops.
+	Broken  []string `json:"broken"`
 	Results []Result `json:"results"`
 }
 
@@ -55,10 +70,30 @@ type Options struct {
 	// URL is the base of the HTTP API.
 	URL      string
 	Datasets []*dataset.Dataset
+	// Only and Skip choose hops and checks by name; see Names. None of Only is all.
+	Only, Skip []string
 	// Wait is the longest wait for a record to come out at the other end. Default 15s.
 	Wait time.Duration
-	// Poll is the pause between two looks. Default 2ms.
+	// Poll is the first pause between two looks. Default 2ms.
 	Poll time.Duration
+	// Settle is how long everything has to stay removed at the end, at least. Default 250ms.
+	Settle time.Duration
+	// Load is how many requests a second are offered to measure latencies; 0 leaves the hop out.
+	Load int
+	// For is how long the load lasts. Default 30s.
+	For time.Duration
+}
+
+// Defaults fills in what is not set.
+func (o Options) Defaults() Options {
+	for d, value := range map[*time.Duration]time.Duration{
+		&o.Wait: 15 * time.Second, &o.Poll: 2 * time.Millisecond, &o.Settle: 250 * time.Millisecond, &o.For: 30 * time.Second,
+	} {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	return o
 }
 
 // Bus publishes the canaries and reads the dead letters.
@@ -67,18 +102,61 @@ type Bus interface {
 	Receive(ctx context.Context, subscription string, opts bus.ReceiveOptions, handle func(context.Context, bus.Message) bool) error
 }
 
-// Rows removes the canaries.
+// Rows looks at the canaries past the API, and removes them. Get returns store.ErrNotFound for a row
+// that is not there.
 type Rows interface {
+	Get(ctx context.Context, table, key string, columns []string) (dataset.Row, error)
 	Delete(ctx context.Context, table, key string) error
 }
 
-// Deps are what the checks work with. With Bus nil the checks that publish are skipped; with Rows
-// nil the canaries stay.
+// Resources tells how what there is differs from what a dataset needs, in sentences; none means that
+// all is there.
+type Resources interface {
+	Topics(ctx context.Context, ds *dataset.Dataset) ([]string, error)
+	Subscriptions(ctx context.Context, ds *dataset.Dataset) ([]string, error)
+	Tables(ctx context.Context, ds *dataset.Dataset) ([]string, error)
+}
+
+// Latencies are a distribution; bench's Histogram is one.
+type Latencies interface {
+	Count() uint64
+	Quantile(q float64) time.Duration
+}
+
+// Offer calls one for each request when it is due, whether or not those before have an answer, and
+// returns for each group how long its requests took from when they were due. Request i belongs to
+// group i modulo groups. A request with an error has no latency.
+type Offer func(ctx context.Context, perSecond int, during time.Duration, groups int, one func(ctx context.Context, i int) error) ([]Latencies, error)
+
+// Probe is a check of something that this package does not know how to look at.
+type Probe struct {
+	// Skip is why nobody can look; then Run is not called.
+	Skip string
+	// Run returns what was seen, and with an error what to do next. Unseen is an error that skips it.
+	Run func(ctx context.Context) (seen, next string, err error)
+}
+
+// Unseen is why something cannot be looked at.
+type Unseen string
+
+func (u Unseen) Error() string { return string(u) }
+
+// Deps are what the checks work with. What is nil cannot be looked at: its checks are skipped, with
+// the reason in Unseen.
 type Deps struct {
-	HTTP *http.Client
-	Bus  Bus
-	Rows Rows
-	Now  func() time.Time
+	// HTTP asks the API with the caller's credentials, Anonymous without any.
+	HTTP, Anonymous *http.Client
+	Bus             Bus
+	Rows            Rows
+	Resources       Resources
+	Offer           Offer
+	// Probes are those of infrastructure and monitors, by the name of the check.
+	Probes map[string]Probe
+	// Unseen says why Bus, Rows and Resources are nil. Default "Pub/Sub and Bigtable cannot be reached from here".
+	Unseen string
+	// Owner tells that the credentials are those of the stack's owner, who uses no quota.
+	Owner bool
+	Now   func() time.Time
 	// Done is called with each result as it comes; nil is fine.
 	Done func(Result)
 }
@@ -86,36 +164,113 @@ type Deps struct {
 type runner struct {
 	opts Options
 	deps Deps
+	// outcomes are those of the checks so far, by their names.
+	outcomes map[string]Result
+	doc      *contract.Document
+	rowOf    map[string]knownRow // by dataset
+	gateway  *bool               // see behindGateway; nil before it is known
+	letters  []*letter
+	cleared  bool // the canaries were removed once
+
+	mu       sync.Mutex
+	canaries []*canary
+	slowest  time.Duration // publish → readable
 }
 
-// Run runs every check, one after the other, and reports them all.
+// Run runs the checks one after the other and reports them all. When the context ends it starts no
+// further check; what was published is removed all the same.
 func Run(ctx context.Context, opts Options, deps Deps) Report {
-	if opts.Wait == 0 {
-		opts.Wait = 15 * time.Second
+	if deps.Unseen == "" {
+		deps.Unseen = "Pub/Sub and Bigtable cannot be reached from here"
 	}
-	if opts.Poll == 0 {
-		opts.Poll = 2 * time.Millisecond
+	r := &runner{opts: opts.Defaults(), deps: deps, outcomes: map[string]Result{}, rowOf: map[string]knownRow{}}
+	report := Report{Schema: "latamctl.verify/v1", URL: opts.URL, Broken: []string{}, Results: []Result{}}
+	for _, group := range catalogue() {
+		for _, ds := range r.scopes(group) {
+			for _, s := range group {
+				if opts.selects(s) {
+					r.runWithNeeds(ctx, s, ds, &report)
+				}
+			}
+		}
 	}
-	r := &runner{opts: opts, deps: deps}
-	report := Report{Schema: "latamctl.verify/v1", URL: opts.URL}
-	report.add(r.timed(func() Result { return r.health(ctx) }), deps.Done)
-	for _, ds := range opts.Datasets {
-		report.add(r.timed(func() Result { return r.listed(ctx, ds) }), deps.Done)
-		report.add(r.timed(func() Result { return r.canary(ctx, ds) }), deps.Done)
-		report.add(r.timed(func() Result { return r.poison(ctx, ds) }), deps.Done)
+	if len(r.canaries)+len(r.letters) > 0 {
+		s := removedSpec()
+		// Whatever was chosen: nothing that was published may stay.
+		report.add(r.run(context.WithoutCancel(ctx), s, nil), deps.Done)
 	}
 	report.OK = report.Failed == 0
 	return report
 }
 
-func (r *runner) timed(check func() Result) Result {
+// scopes are what a group of checks is run for: each dataset, or the system as a whole.
+func (r *runner) scopes(group []spec) []*dataset.Dataset {
+	if group[0].system {
+		return []*dataset.Dataset{nil}
+	}
+	return r.opts.Datasets
+}
+
+// runWithNeeds runs a check after those that it builds on. One of these that was not chosen is in the
+// report only when it fails.
+func (r *runner) runWithNeeds(ctx context.Context, s spec, ds *dataset.Dataset, report *Report) {
+	if s.system {
+		ds = nil
+	}
+	if _, ran := r.outcomes[resultOf(s, ds).Name()]; ran {
+		return // Another check needed it.
+	}
+	for _, n := range s.needs {
+		if needed := find(n.hop, n.check); !slices.ContainsFunc(r.opts.Skip, needed.is) {
+			r.runWithNeeds(ctx, needed, ds, report)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if res := r.run(ctx, s, ds); r.opts.selects(s) || res.Status == Fail {
+		report.add(res, r.deps.Done)
+	}
+}
+
+func resultOf(s spec, ds *dataset.Dataset) Result {
+	res := Result{Hop: s.hop, Check: s.name}
+	if !s.system && ds != nil {
+		res.Dataset = ds.Name
+	}
+	return res
+}
+
+// run runs one check, unless one that it builds on did not pass.
+func (r *runner) run(ctx context.Context, s spec, ds *dataset.Dataset) Result {
 	start := r.deps.Now()
-	res := check()
+	res := resultOf(s, ds)
+	res.Status, res.Expected = Pass, s.expected
+	if reason := r.waitsFor(s, ds); reason != "" {
+		res.skip(reason)
+	} else {
+		s.run(r, ctx, ds, &res)
+	}
+	r.outcomes[res.Name()] = res
 	res.Milliseconds = milliseconds(r.deps.Now().Sub(start))
 	return res
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// waitsFor says why a check would tell nothing new: one that it builds on failed, or was skipped for a
+// reason that holds here too.
+func (r *runner) waitsFor(s spec, ds *dataset.Dataset) string {
+	for _, need := range s.needs {
+		other := resultOf(find(need.hop, need.check), ds)
+		was, ran := r.outcomes[other.Name()]
+		switch {
+		case ran && was.Status == Fail:
+			return "it builds on " + other.Name() + ", which failed"
+		case ran && was.Status == Skip && need.pass:
+			return was.Seen
+		}
+	}
+	return ""
+}
 
 func (rep *Report) add(res Result, done func(Result)) {
 	switch res.Status {
@@ -124,8 +279,13 @@ func (rep *Report) add(res Result, done func(Result)) {
 		res.Next = ""
 	case Fail:
 		rep.Failed++
+		if !slices.Contains(rep.Broken, res.Hop) {
+			rep.Broken = append(rep.Broken, res.Hop)
+			slices.SortFunc(rep.Broken, func(a, b string) int { return slices.Index(Hops(), a) - slices.Index(Hops(), b) })
+		}
 	case Skip:
 		rep.Skipped++
+		res.Next = ""
 	}
 	rep.Results = append(rep.Results, res)
 	if done != nil {
@@ -133,40 +293,30 @@ func (rep *Report) add(res Result, done func(Result)) {
 	}
 }
 
-// health asks the API's own health check.
-func (r *runner) health(ctx context.Context) Result {
-	res := Result{Check: "api healthy", Expected: "GET /healthz answers 200", Next: "is the API running? look at its log, and at /readyz of its admin address"}
-	return r.expectStatus(ctx, res, "/healthz", http.StatusOK)
-}
+// fail notes that a check failed, and what was seen.
+func (res *Result) fail(seen string) { res.Status, res.Seen = Fail, seen }
 
-// listed reads a page of the dataset.
-func (r *runner) listed(ctx context.Context, ds *dataset.Dataset) Result {
-	path := "/v1/datasets/" + ds.Name + "/rows?limit=1"
-	res := Result{
-		Check: "rows readable", Dataset: ds.Name, Expected: "GET " + path + " answers 200",
-		Next: "does the API run with this declaration, and does table " + ds.Table() + " exist?",
-	}
-	return r.expectStatus(ctx, res, path, http.StatusOK)
-}
+// skip notes why a check was left out.
+func (res *Result) skip(reason string) { res.Status, res.Seen = Skip, reason }
 
-func (r *runner) expectStatus(ctx context.Context, res Result, path string, want int) Result {
-	status, _, err := r.get(ctx, path)
-	switch {
-	case err != nil:
-		res.Status, res.Seen = Fail, err.Error()
-	case status != want:
-		res.Status, res.Seen = Fail, fmt.Sprintf("it answered %d", status)
-	default:
-		res.Status, res.Seen = Pass, fmt.Sprintf("it answered %d", status)
-	}
-	return res
-}
+// pass notes what was seen of a check that passed.
+func (res *Result) pass(seen string) { res.Status, res.Seen = Pass, seen }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// The pause between two looks grows, so that a long wait asks no more than it has to; it stays a small
+// part of the time that has passed.
+const (
+	pollGrowth = 1.2
+	maxPoll    = 100 * time.Millisecond
+)
 
 // waitFor looks again and again until look is done, the wait is over or the context ends.
-func (r *runner) waitFor(ctx context.Context, look func(context.Context) (done bool, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Wait)
+func (r *runner) waitFor(ctx context.Context, wait time.Duration, look func(context.Context) (done bool, err error)) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	tick := time.NewTicker(r.opts.Poll)
+	pause := r.opts.Poll
+	tick := time.NewTimer(pause)
 	defer tick.Stop()
 	var last error
 	for {
@@ -179,6 +329,8 @@ func (r *runner) waitFor(ctx context.Context, look func(context.Context) (done b
 		}
 		select {
 		case <-tick.C:
+			pause = max(pause, min(time.Duration(float64(pause)*pollGrowth), maxPoll))
+			tick.Reset(pause)
 		case <-ctx.Done():
 			return errors.Join(last, ctx.Err())
 		}

@@ -1,230 +1,420 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
+	"regexp"
+	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/latamctl/latamctl/pkg/bus"
-	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/verify"
 )
 
-const declaration = `
-version: 1
-name: latam
-datasets:
-  flights:
-    fields:
-      origin:      {type: string, required: true, pattern: "^[A-Z]{3}$"}
-      departed_at: {type: timestamp, required: true}
-      delay:       {type: int64, minimum: -60, maximum: 5000}
-    key: [origin, departed_at]
-    time: departed_at
-    indexes: {by_delay: [delay], by_time: [departed_at]}
-`
-
-// system is a small platform in memory that can be broken hop by hop.
-type system struct {
-	ds *dataset.Dataset
-
-	// What is broken.
-	apiDown, listBroken, publishRefused, ingestStopped, valuesChanged, poisonStored, noDeadLetters, wrongReason bool
-
-	mu      sync.Mutex
-	rows    map[string][]byte
-	letters []bus.Message
-	tables  map[string]bool // "table key" of every row and index entry
-	nextID  int
+// fill stores what is there before verify comes: rows, and a dead letter of somebody else.
+func (p *platform) fill(rows int) {
+	p.t.Helper()
+	for i := range rows {
+		at := time.Date(2001, 1, 1, 0, i, 0, 0, time.UTC).Format(time.RFC3339)
+		for topic, record := range map[string]string{
+			"flights": fmt.Sprintf(`{"origin":"SCL","departed_at":%q,"delay":%d}`, at, i),
+			"orders":  fmt.Sprintf(`{"number":"n-%04d","at":%q,"total":1.5,"note":{"a":[1]}}`, i, at),
+		} {
+			if _, err := p.bus.Publish(p.t.Context(), topic, []byte(record), nil); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	}
+	if _, err := p.bus.Publish(p.t.Context(), "flights", []byte(`{"origin":"someone else's"}`), nil); err != nil {
+		p.t.Fatal(err)
+	}
+	p.holds(map[string]int{"flights": rows, "flights-by_delay": rows, "flights-by_time": rows, "orders": rows, "orders-by_at": rows, "messages of flights-dead-inspect": 1})
 }
 
-func (s *system) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	path := r.URL.Path
-	switch {
-	case s.apiDown:
-		w.WriteHeader(http.StatusServiceUnavailable)
-	case path == "/healthz":
-	case path == "/v1/datasets/flights/rows":
-		if s.listBroken {
-			w.WriteHeader(http.StatusInternalServerError)
+// holds waits until the platform holds just that; counts of 0 may be left out.
+func (p *platform) holds(want map[string]int) {
+	p.t.Helper()
+	var got map[string]int
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		got = p.content()
+		for name, n := range got {
+			if n == 0 {
+				delete(got, name)
+			}
 		}
-	default:
-		id := strings.TrimPrefix(path, "/v1/datasets/flights/rows/")
-		row, ok := s.rows[id]
-		if !ok {
-			w.WriteHeader(http.StatusNotFound)
+		if cmp.Equal(want, got) {
 			return
 		}
-		_, _ = w.Write(row)
 	}
+	p.t.Errorf("what is there (-want +got):\n%s", cmp.Diff(want, got))
 }
 
-func (s *system) Publish(_ context.Context, _ string, data []byte, _ map[string]string) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.publishRefused {
-		return "", fmt.Errorf("publish to topic flights: %w", bus.ErrNotFound)
-	}
-	s.nextID++
-	id := fmt.Sprint(s.nextID)
-	if s.ingestStopped {
-		return id, nil
-	}
-	rec, err := s.ds.Decode(data, time.Now())
-	if err != nil {
-		s.reject(id, data, err)
-		return id, nil
-	}
-	s.store(rec)
-	return id, nil
-}
+const filledRows = 30
 
-func (s *system) store(rec dataset.Record) {
-	id, err := s.ds.RowID(rec.RowKey())
-	if err != nil {
-		panic(err)
-	}
-	row, err := rec.AppendJSON(nil, id, s.ds.Fields)
-	if err != nil {
-		panic(err)
-	}
-	if s.valuesChanged {
-		row = []byte(strings.Replace(string(row), `"delay":`, `"delay":1`, 1))
-	}
-	s.rows[id] = row
-	s.tables["flights "+rec.RowKey()] = true
-	for i, entry := range s.ds.IndexEntries(rec, time.Now()) {
-		s.tables[s.ds.IndexTable(&s.ds.Indexes[i])+" "+entry.Key] = true
-	}
-}
-
-func (s *system) reject(id string, data []byte, cause error) {
-	if s.poisonStored {
-		good := strings.Replace(string(data), `,"latamctl_verify_poison":true`, "", 1)
-		if rec, err := s.ds.Decode([]byte(good), time.Now()); err == nil {
-			s.store(rec)
+func failures(report verify.Report) []string {
+	var names []string
+	for _, r := range report.Results {
+		if r.Status == verify.Fail {
+			names = append(names, r.Name())
 		}
 	}
-	if s.noDeadLetters {
-		return
-	}
-	reason, field := "unknown_field", "latamctl_verify_poison"
-	if s.wrongReason || !strings.Contains(cause.Error(), field) {
-		reason = "bad_json"
-	}
-	s.letters = append(s.letters, bus.Message{ID: "d" + id, Attributes: map[string]string{
-		bus.AttrMessageID: id, bus.AttrReason: reason, bus.AttrField: field,
-	}})
+	return names
 }
 
-func (s *system) Receive(ctx context.Context, _ string, _ bus.ReceiveOptions, handle func(context.Context, bus.Message) bool) error {
-	s.mu.Lock()
-	letters := append([]bus.Message{{ID: "other", Attributes: map[string]string{bus.AttrMessageID: "someone else's"}}}, s.letters...)
-	s.mu.Unlock()
-	var calls sync.WaitGroup
-	for _, m := range letters {
-		calls.Go(func() { handle(ctx, m) })
+func describe(report verify.Report) string {
+	var b strings.Builder
+	for _, r := range report.Results {
+		fmt.Fprintf(&b, "%s %s: %s\n", r.Status, r.Name(), r.Seen)
 	}
-	calls.Wait()
-	<-ctx.Done()
-	return nil
+	return b.String()
 }
 
-func (s *system) Delete(_ context.Context, table, key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.tables[table+" "+key] {
-		return fmt.Errorf("table %s has no row %q", table, key)
+// TestWholeSystemPasses runs every check against a system that works, and leaves it as it was.
+func TestWholeSystemPasses(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	p.fill(filledRows)
+	before := p.content()
+	report := verify.Run(t.Context(), p.options(), p.deps())
+	if !report.OK || len(report.Broken) != 0 || report.Schema != "latamctl.verify/v1" {
+		t.Fatalf("report of %+v:\n%s", report.Broken, describe(report))
 	}
-	delete(s.tables, table+" "+key)
-	return nil
+	p.unchanged(before)
+	skipped := map[string]string{}
+	for _, r := range report.Results {
+		if r.Expected == "" || r.Seen == "" || r.Next != "" {
+			t.Errorf("check %+v says not what it should", r)
+		}
+		if r.Status == verify.Skip {
+			skipped[r.Name()] = r.Seen
+		}
+		if want := map[string]string{
+			"api/operations flights": "9 operations", "api/operations": "5 operations", "api/paging flights": "4 pages of at most",
+			"api/publish orders": "in the tail", "canary/order orders": "still has the values of the newer", "canary/order flights": "both rows",
+			"access/quota orders": "named",
+		}[r.Name()]; !strings.Contains(r.Seen, want) {
+			t.Errorf("%s saw %q, want %q", r.Name(), r.Seen, want)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{
+		"access/auth flights": "the dataset declares no auth", "access/quota flights": "the dataset declares no quota",
+		"infrastructure/drift": "nobody looks at it here", "monitors/synced": "nobody looks at it here",
+		"monitors/quiet": "nobody looks at it here", "monitors/dashboards": "nobody looks at it here",
+	}, skipped); diff != "" {
+		t.Errorf("skipped:\n%s", diff)
+	}
 }
 
-// TestEachBrokenHopIsNamed breaks one hop at a time and expects just its check to fail, with where to look.
+func (p *platform) unchanged(before map[string]int) {
+	p.t.Helper()
+	for name, n := range before {
+		if n == 0 {
+			delete(before, name)
+		}
+	}
+	p.holds(before)
+}
+
+// TestEmptySystemPasses: a system without rows has nothing to page through, and works all the same.
+func TestEmptySystemPasses(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	o := p.options()
+	o.Skip = []string{verify.HopCanary, verify.HopLatency}
+	report := verify.Run(t.Context(), o, p.deps())
+	if !report.OK {
+		t.Error(describe(report))
+	}
+}
+
+// TestEachBrokenHopIsNamed breaks one hop at a time. Just its hop is named, with what to do next, and
+// nothing is left behind.
 func TestEachBrokenHopIsNamed(t *testing.T) {
 	t.Parallel()
+	rows := func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/rows") }
+	header := func(name string) func(*platform) {
+		return func(p *platform) { p.rewrite = func(r *http.Response) error { r.Header.Del(name); return nil } }
+	}
 	tests := []struct {
-		name   string
-		broken func(*system)
-		fails  string // check names, by comma
-		next   string // in the failed check's next
+		name    string
+		options platformOptions
+		broken  func(*platform)
+		bus     func(verify.Bus) verify.Bus
+		hop     string
+		check   string // a check that fails
+		seen    string // in what it saw, or what to do next
 	}{
-		{"nothing", func(*system) {}, "", ""},
-		{"API", func(s *system) { s.apiDown = true }, "api healthy,rows readable,canary readable,poison dead-lettered", "API"},
-		{"list", func(s *system) { s.listBroken = true }, "rows readable", "table flights"},
-		{"topic", func(s *system) { s.publishRefused = true }, "canary readable,poison dead-lettered", "topic flights"},
-		{"ingest", func(s *system) { s.ingestStopped = true }, "canary readable,poison dead-lettered", "latamctl ingest"},
-		{"values", func(s *system) { s.valuesChanged = true }, "canary readable", "table flights"},
-		{"poison stored", func(s *system) { s.poisonStored = true }, "poison dead-lettered", "flights-dead"},
-		{"dead letters", func(s *system) { s.noDeadLetters = true }, "poison dead-lettered", "flights-dead-inspect"},
-		{"reason", func(s *system) { s.wrongReason = true }, "poison dead-lettered", "flights-dead"},
+		{name: "API down", broken: func(p *platform) {
+			p.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+		}, hop: "api", check: "api/health", seen: "answered 503"},
+		{name: "another declaration", options: platformOptions{served: strings.Replace(declaration, "note:   json", "note:   json\n      gate:   string", 1)}, hop: "declaration", check: "declaration/served orders", seen: "field gate is none here and string there"},
+		{name: "topic missing", broken: func(p *platform) { p.deleteTopic("flights") }, hop: "resources", check: "resources/topics flights", seen: "topic flights does not exist"},
+		{name: "dead-letter subscription missing", broken: func(p *platform) { p.deleteSubscription("orders-dead-inspect") }, hop: "resources", check: "resources/subscriptions orders", seen: "subscription orders-dead-inspect does not exist"},
+		{name: "ingest stopped", broken: func(p *platform) { p.stopIngest() }, hop: "canary", check: "canary/fresh flights", seen: "waits in subscription flights-ingest, nobody takes it"},
+		{name: "ingest with another declaration", options: platformOptions{ingested: strings.Replace(declaration, "^[A-Z]{3}$", "^SCL$", 1)},
+			hop: "canary", check: "canary/fresh flights", seen: `it is a dead letter with reason pattern, field "origin"`},
+		{name: "values changed", broken: func(p *platform) {
+			p.replace(rows, func(b []byte) []byte {
+				return regexp.MustCompile(`"delay":-?\d+`).ReplaceAllFunc(b, func(delay []byte) []byte {
+					if string(delay) == `"delay":4999` {
+						return []byte(`"delay":4998`)
+					}
+					return []byte(`"delay":4999`)
+				})
+			})
+		}, hop: "canary", check: "canary/fresh flights", seen: "field delay is 499"},
+		{name: "two rows of one key", broken: func(p *platform) {
+			p.replace(func(r *http.Request) bool { return r.URL.Query().Has("number[eq]") }, func(b []byte) []byte {
+				return regexp.MustCompile(`"data":\[(.*)\],"next_cursor"`).ReplaceAll(b, []byte(`"data":[$1,$1],"next_cursor"`))
+			})
+		}, hop: "canary", check: "canary/duplicate orders", seen: "its key has 2 rows"},
+		{name: "no dead letters", bus: func(b verify.Bus) verify.Bus {
+			return editedBus{Bus: b, receive: func(m *bus.Message) { m.Data = append(m.Data, '!') }}
+		}, hop: "canary", check: "canary/poison flights", seen: "not among the dead letters"},
+		{name: "wrong reason", bus: func(b verify.Bus) verify.Bus {
+			return editedBus{Bus: b, receive: func(m *bus.Message) { m.Attributes[bus.AttrReason] = "bad_json" }}
+		}, hop: "canary", check: "canary/poison flights", seen: `reason "bad_json"`},
+		{name: "poison stored", bus: func(b verify.Bus) verify.Bus {
+			return editedBus{Bus: b, publish: func(data []byte) []byte { return bytes.Replace(data, []byte(`,"latamctl_verify_poison":true`), nil, 1) }}
+		}, hop: "canary", check: "canary/poison flights", seen: "not among the dead letters"},
+		{name: "wrong schema", broken: func(p *platform) {
+			p.replace(rows, func(b []byte) []byte {
+				return regexp.MustCompile(`"delay":(-?\d+)`).ReplaceAll(b, []byte(`"delay":"$1"`))
+			})
+		}, hop: "api", check: "api/operations flights", seen: "delay: expected"},
+		{name: "rows left out of pages", broken: func(p *platform) {
+			p.replace(func(r *http.Request) bool { return r.URL.Query().Has("cursor") }, func(b []byte) []byte {
+				return regexp.MustCompile(`"data":\[\{[^}]*\},`).ReplaceAll(b, []byte(`"data":[`))
+			})
+		}, hop: "api", check: "api/paging flights", seen: "is left out"},
+		{name: "no tags", broken: header("ETag"), hop: "api", check: "api/caching orders", seen: "has no ETag"},
+		{name: "cache age", broken: header("Cache-Control"), hop: "api", check: "api/caching flights", seen: "declared is 5s"},
+		{name: "errors replaced", broken: func(p *platform) {
+			p.rewrite = func(r *http.Response) error {
+				if r.StatusCode == http.StatusBadRequest {
+					r.Header.Set("Content-Type", "text/html")
+				}
+				return nil
+			}
+		}, hop: "api", check: "api/errors flights", seen: `content type is "text/html"`},
+		{name: "auth off", options: platformOptions{open: true}, hop: "access", check: "access/auth orders", seen: "answered 200 without credentials"},
+		{name: "quota not counted", broken: header("RateLimit-Policy"), hop: "access", check: "access/quota orders", seen: `RateLimit-Policy is ""`},
+		{name: "slow", broken: func(p *platform) {
+			p.decl.Datasets[0].SLO.Response = 20 * time.Millisecond
+			p.before = func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/datasets/flights/rows") {
+					time.Sleep(40 * time.Millisecond)
+				}
+				return false
+			}
+		}, hop: "latency", check: "latency/response flights", seen: "the way to the API takes"},
+		{name: "slow ingest", broken: func(p *platform) { p.decl.Datasets[1].SLO.IngestLatency = time.Microsecond }, hop: "latency", check: "latency/ingest orders", seen: "half within"},
+		{name: "drift", broken: probed(verify.ProbeDrift), hop: "infrastructure", check: "infrastructure/drift", seen: "differs in storage"},
+		{name: "monitor alerts", broken: probed(verify.ProbeQuiet), hop: "monitors", check: "monitors/quiet", seen: "differs in storage"},
+		{name: "dashboard missing", broken: probed(verify.ProbeDashboards), hop: "monitors", check: "monitors/dashboards", seen: "latamctl next"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			report := runVerify(t, tt.broken, true)
-			var failed []string
+			p := newPlatform(t, tt.options)
+			p.fill(filledRows)
+			if tt.broken != nil {
+				tt.broken(p)
+			}
+			before := p.content()
+			o, deps := p.options(), p.deps()
+			if o.For = 50 * time.Millisecond; tt.hop != "latency" {
+				o.Load = 0
+			}
+			if tt.hop == "canary" {
+				o.Wait = 500 * time.Millisecond // It is waited for in vain.
+			}
+			if tt.bus != nil {
+				deps.Bus = tt.bus(deps.Bus)
+				o.Only, o.Datasets = []string{verify.HopCanary}, o.Datasets[:1]
+			}
+			report := verify.Run(t.Context(), o, deps)
+			if !slices.Equal(report.Broken, []string{tt.hop}) || report.OK || !slices.Contains(failures(report), tt.check) {
+				t.Fatalf("broken %v, want %s by %s:\n%s", report.Broken, tt.hop, tt.check, describe(report))
+			}
 			for _, r := range report.Results {
-				if r.Expected == "" || r.Seen == "" {
-					t.Errorf("check %s does not say what was expected and seen: %+v", r.Check, r)
+				if r.Status == verify.Fail && (r.Next == "" || r.Expected == "") {
+					t.Errorf("check %s does not say what was expected, or what to do next", r.Name())
 				}
-				if r.Status == verify.Fail {
-					failed = append(failed, r.Check)
-					if r.Next == "" {
-						t.Errorf("check %s does not say where to look", r.Check)
-					}
+				if r.Name() == tt.check && !strings.Contains(r.Seen+r.Next, tt.seen) {
+					t.Errorf("%s saw %q, next %q; want %q", tt.check, r.Seen, r.Next, tt.seen)
 				}
 			}
-			if got := strings.Join(failed, ","); got != tt.fails {
-				t.Fatalf("failed checks %q, want %q\n%+v", got, tt.fails, report.Results)
-			}
-			if report.OK != (tt.fails == "") || report.Failed != len(failed) {
-				t.Errorf("report says ok %v with %d failed", report.OK, report.Failed)
-			}
-			for _, r := range report.Results {
-				if r.Status == verify.Fail && strings.Contains(r.Next, tt.next) {
-					return
-				}
-			}
-			if tt.next != "" {
-				t.Errorf("no failed check points to %q: %+v", tt.next, report.Results)
+			if tt.name != "no dead letters" { // Nobody can take away what is hidden.
+				p.unchanged(before)
 			}
 		})
 	}
 }
 
-func TestWithoutPubSubTheChecksThatPublishAreSkipped(t *testing.T) {
-	t.Parallel()
-	report := runVerify(t, func(*system) {}, false)
-	if !report.OK || report.Skipped != 2 || report.Passed != 2 {
-		t.Errorf("got %+v, want 2 passed and 2 skipped", report)
+func probed(check string) func(*platform) {
+	return func(p *platform) {
+		p.probes = map[string]verify.Probe{check: {Run: func(context.Context) (string, string, error) {
+			return "", "latamctl next", errors.New("what runs differs in storage")
+		}}}
 	}
 }
 
-func runVerify(t *testing.T, breakIt func(*system), withBus bool) verify.Report {
-	t.Helper()
-	decl, err := dataset.Load("latam.yaml", []byte(declaration))
-	if err != nil {
-		t.Fatal(err)
+// editedBus changes what goes through it.
+type editedBus struct {
+	verify.Bus
+	publish func([]byte) []byte
+	receive func(*bus.Message)
+	after   func(topic string, data []byte)
+}
+
+func (b editedBus) Publish(ctx context.Context, topic string, data []byte, attributes map[string]string) (string, error) {
+	if b.publish != nil {
+		data = b.publish(data)
 	}
-	s := &system{ds: decl.Datasets[0], rows: map[string][]byte{}, tables: map[string]bool{}}
-	breakIt(s)
-	server := httptest.NewServer(s)
-	defer server.Close()
-	deps := verify.Deps{HTTP: server.Client(), Rows: s, Now: time.Now}
-	if withBus {
-		deps.Bus = s
+	id, err := b.Bus.Publish(ctx, topic, data, attributes)
+	if b.after != nil {
+		b.after(topic, data)
 	}
-	report := verify.Run(t.Context(), verify.Options{URL: server.URL, Datasets: decl.Datasets, Wait: 300 * time.Millisecond}, deps)
-	if withBus && report.OK && (len(s.rows) != 1 || len(s.tables) != 0) {
-		t.Errorf("of %d canaries these rows and entries are left: %v", len(s.rows), s.tables)
+	return id, err
+}
+
+func (b editedBus) Receive(ctx context.Context, subscription string, opts bus.ReceiveOptions, handle func(context.Context, bus.Message) bool) error {
+	return b.Bus.Receive(ctx, subscription, opts, func(ctx context.Context, m bus.Message) bool {
+		if b.receive != nil {
+			b.receive(&m)
+		}
+		return handle(ctx, m)
+	})
+}
+
+// TestInterruptedLeavesNothing ends the context at every point where something was published.
+func TestInterruptedLeavesNothing(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	p.fill(3)
+	before := p.content()
+	published := 0
+	for at := 1; ; at++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		var n atomic.Int32
+		deps := p.deps()
+		deps.Bus = editedBus{Bus: p.bus, after: func(string, []byte) {
+			if int(n.Add(1)) == at {
+				cancel()
+			}
+		}}
+		o := p.options()
+		o.Only, o.Settle = []string{verify.HopCanary, "publish"}, 20*time.Millisecond
+		o.Datasets = o.Datasets[1:] // The one that has every case.
+		report := verify.Run(ctx, o, deps)
+		interrupted := ctx.Err() != nil
+		cancel()
+		if last := report.Results[len(report.Results)-1]; last.Check != "removed" || last.Status != verify.Pass {
+			t.Fatalf("interrupted at message %d:\n%s", at, describe(report))
+		}
+		p.unchanged(before)
+		if !interrupted {
+			break
+		}
+		published = at
 	}
-	return report
+	if published < 8 {
+		t.Errorf("it was interrupted at %d messages only", published)
+	}
+}
+
+// TestLateDuplicatesAreRemoved delivers every record once more, after verify has removed its row.
+func TestLateDuplicatesAreRemoved(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	p.fill(3)
+	before := p.content()
+	deps := p.deps()
+	again := make(chan struct{}, 100)
+	deps.Bus = editedBus{Bus: p.bus, after: func(topic string, data []byte) {
+		if bytes.Contains(data, []byte("latamctl_verify_poison")) {
+			return
+		}
+		again <- struct{}{}
+		time.AfterFunc(400*time.Millisecond, func() {
+			_, _ = p.bus.Publish(context.Background(), topic, data, nil)
+			<-again
+		})
+	}}
+	o := p.options()
+	o.Only, o.Settle = []string{verify.HopCanary}, 600*time.Millisecond
+	report := verify.Run(t.Context(), o, deps)
+	if !report.OK {
+		t.Error(describe(report))
+	}
+	for len(again) > 0 { // Each comes within the time that everything has to stay removed.
+		time.Sleep(time.Millisecond)
+	}
+	p.unchanged(before)
+}
+
+// TestByItsAddressAlone: without Pub/Sub, Bigtable and credentials, what can be seen is checked, and
+// the rest has its reason.
+func TestByItsAddressAlone(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	p.fill(filledRows)
+	deps := verify.Deps{HTTP: &http.Client{}, Anonymous: &http.Client{}, Now: time.Now, Unseen: "there are no credentials"}
+	report := verify.Run(t.Context(), p.options(), deps)
+	if !report.OK {
+		t.Error(describe(report))
+	}
+	want := map[string]string{
+		"api/health": "pass", "declaration/served orders": "pass", "api/operations flights": "pass", "api/paging flights": "pass", "access/auth orders": "pass",
+		"canary/fresh flights": "there are no credentials", "canary/poison flights": "there are no credentials", "resources/topics orders": "there are no credentials",
+		"api/rows orders": "set LATAM_API_KEY", "api/paging orders": "set LATAM_API_KEY", "latency/response flights": "nobody offers a load here",
+	}
+	for _, r := range report.Results {
+		if text, ok := want[r.Name()]; ok && text != string(r.Status) && !(r.Status == verify.Skip && strings.Contains(r.Seen, text)) {
+			t.Errorf("%s: %s, %s; want %s", r.Name(), r.Status, r.Seen, text)
+		}
+		delete(want, r.Name())
+	}
+	if len(want) > 0 {
+		t.Errorf("not checked: %v", want)
+	}
+}
+
+// TestOnlyAndSkip choose by hop, by check, and by both.
+func TestOnlyAndSkip(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, platformOptions{})
+	for _, tt := range []struct{ only, skip, want string }{
+		{"declaration", "", "declaration/served flights,declaration/served orders"},
+		{"health,paging", "", "api/health,api/paging flights,api/paging orders"},
+		{"api", "rows,operations,api/paging,caching,errors,publish", "api/health,api/contract"},
+		{"topics", "resources", ""},
+		{"resources/tables", "", "resources/tables flights,resources/tables orders"},
+	} {
+		o := p.options()
+		split := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
+		o.Only, o.Skip = split(tt.only), split(tt.skip)
+		for _, name := range append(o.Only, o.Skip...) {
+			if !slices.Contains(verify.Names(), name) {
+				t.Errorf("%s is no name", name)
+			}
+		}
+		report := verify.Run(t.Context(), o, p.deps())
+		var ran []string
+		for _, r := range report.Results {
+			ran = append(ran, r.Name())
+		}
+		if got := strings.Join(ran, ","); got != tt.want || !report.OK {
+			t.Errorf("only %q, skip %q ran %q, want %q", tt.only, tt.skip, got, tt.want)
+		}
+	}
 }

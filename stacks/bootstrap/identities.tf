@@ -37,6 +37,8 @@ locals {
     "roles/compute.networkAdmin",
     "roles/compute.securityAdmin",
     "roles/container.admin",
+    # What the scan of an image found, which a deployment waits for.
+    "roles/containeranalysis.occurrences.viewer",
     "roles/dns.admin",
     "roles/iam.roleViewer",
     "roles/iam.securityReviewer",

@@ -172,18 +172,18 @@ func checkKeys(o Options) error {
 		secret telemetry.Secret
 	}{{"DD_API_KEY", o.APIKey}, {"DD_APP_KEY", o.AppKey}, {"DD_BEARER_TOKEN", o.BearerToken}} {
 		if strings.ContainsFunc(key.secret.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return fmt.Errorf("%s has a space, a line break or another character that no key has: %w", key.name, ErrDenied)
+			return keyFault(key.name + " has a space, a line break or another character that no key has")
 		}
 	}
 	switch {
 	case o.BearerToken.IsSet(), o.APIKey.IsSet() && o.AppKey.IsSet():
 		return nil
 	case o.APIKey.IsSet():
-		return fmt.Errorf("DD_APP_KEY is not set; monitors need an application key beside DD_API_KEY: %w", ErrDenied)
+		return keyFault("DD_APP_KEY is not set; monitors need an application key beside DD_API_KEY")
 	case o.AppKey.IsSet():
-		return fmt.Errorf("DD_API_KEY is not set beside DD_APP_KEY: %w", ErrDenied)
+		return keyFault("DD_API_KEY is not set beside DD_APP_KEY")
 	}
-	return fmt.Errorf("no keys: set DD_API_KEY and DD_APP_KEY, or DD_BEARER_TOKEN: %w", ErrDenied)
+	return keyFault("no keys: set DD_API_KEY and DD_APP_KEY, or DD_BEARER_TOKEN")
 }
 
 // authorizer returns what adds the keys and the program's name to a request.

@@ -61,3 +61,10 @@ func (e *Error) Unwrap() []error {
 	}
 	return errs
 }
+
+// keyFault says what is wrong with the keys before anybody was asked. It wraps ErrDenied.
+type keyFault string
+
+func (f keyFault) Error() string { return string(f) }
+
+func (f keyFault) Unwrap() error { return ErrDenied }

@@ -423,3 +423,29 @@ func TestRealNetwork(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPatience: who waits for a Datadog that is away is told why, once, and not about a short hiccup.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answers []answer
+		want    int
+	}{
+		"hiccup": {[]answer{undialled, status(503, nil), status(200, object{"id": 1})}, 0},
+		"away":   {[]answer{undialled}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				client, _ := connect(t, script(c.answers...), logTo(&out))
+				for range 2 {
+					_, _ = client.Get(t.Context(), declare.Monitor, "1")
+				}
+				if n := strings.Count(out.String(), "level=WARN"); n != c.want {
+					t.Errorf("%d warnings instead of %d: %s", n, c.want, out.String())
+				}
+			})
+		})
+	}
+}

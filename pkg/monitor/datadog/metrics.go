@@ -14,8 +14,12 @@ import (
 	"github.com/latamctl/latamctl/pkg/monitor/declare"
 )
 
-// metricName is what Datadog takes as the name of a metric.
-var metricName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.]{0,199}$`)
+// metricName is what Datadog takes as the name of a metric, of at most maxMetricName characters.
+var metricName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.]*$`)
+
+const maxMetricName = 200
+
+func isMetric(name string) bool { return len(name) <= maxMetricName && metricName.MatchString(name) }
 
 // maxConflicts is how often the settings of a metric are tried when Datadog says that they clash with others.
 const maxConflicts = 4
@@ -121,7 +125,7 @@ func settingsOf(payload map[string]any) (metricSettings, error) {
 	if err != nil {
 		return settings, invalid(err.Error())
 	}
-	if !metricName.MatchString(declared.Metric) {
+	if !isMetric(declared.Metric) {
 		return settings, invalid(fmt.Sprintf("metric: %q is not the name of one", declared.Metric))
 	}
 	settings.Data.Type, settings.Data.ID = "manage_tags", declared.Metric

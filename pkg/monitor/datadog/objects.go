@@ -15,7 +15,9 @@ import (
 )
 
 // objectID is what an id of an SLO or a dashboard is made of. Anything else would become another path.
-var objectID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+var objectID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+const maxID = 100
 
 // maxExact is the largest whole number up to which a float64 has them all.
 const maxExact = 1 << 53
@@ -175,14 +177,14 @@ func (c *Client) Delete(ctx context.Context, kind declare.Kind, id string, force
 
 // checkID refuses what is no id of the kind, and returns the number of a monitor.
 func checkID(kind declare.Kind, id string) (int64, error) {
-	ok, number := objectID.MatchString(id), int64(0)
+	ok, number := len(id) <= maxID && objectID.MatchString(id), int64(0)
 	switch kind {
 	case declare.Monitor:
 		var err error
 		number, err = strconv.ParseInt(id, 10, 64)
 		ok = err == nil && number > 0 && number < maxExact
 	case declare.Metric:
-		ok = metricName.MatchString(id)
+		ok = isMetric(id)
 	}
 	if !ok {
 		return 0, invalid(fmt.Sprintf("%q is not the id of a %s", id, kind))

@@ -100,6 +100,7 @@ func TestUnknownParts(t *testing.T) {
 		"type":          {"monitor", func(o object) { o["message"] = 5.0 }, "message: Datadog's API does not take 5 here"},
 		"deep type":     {"monitor", func(o object) { o["options"].(object)["thresholds"].(object)["critical"] = "10" }, `options.thresholds.critical: Datadog's API does not take "10" here`},
 		"fraction":      {"monitor", func(o object) { o["options"].(object)["new_group_delay"] = 1.5 }, "options.new_group_delay: Datadog's API does not take 1.5 here"},
+		"changed":       {"monitor", func(o object) { o["created"] = "2026-07-01T00:00:00.5+02:00" }, "created: would not be sent as it is declared"},
 		"missing":       {"monitor", func(o object) { delete(o, "query") }, "required field query missing"},
 		"list":          {"slo", func(o object) { o["thresholds"].([]any)[0].(object)["timeframe"] = "365d" }, `thresholds[0].timeframe: Datadog's API does not take "365d" here`},
 		"slo field":     {"slo", func(o object) { o["targets"] = 1.0 }, "targets: Datadog's API has no such field"},

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,7 +40,12 @@ type transport struct {
 	log          *slog.Logger
 	attemptTime  time.Duration
 	maxBodyBytes int64
+	// told is set when the user was told that Datadog does not answer.
+	told atomic.Bool
 }
+
+// patience is how many attempts of a call fail before the user is told why nothing happens.
+const patience = 3
 
 // call is what one call of the API may take, and how it went. It travels in the request's context.
 type call struct {
@@ -92,6 +98,10 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		t.log.DebugContext(ctx, "datadog call is repeated", "method", c.method, "path", c.path, "status", a.status(),
 			"error", t.scrub(a.err), "attempt", c.attempts, "wait", wait)
+		if c.attempts >= patience && a.status() != http.StatusTooManyRequests && t.told.CompareAndSwap(false, true) {
+			t.log.WarnContext(ctx, "Datadog does not answer as it should; trying again", "method", c.method, "path", c.path, "status", a.status(),
+				"error", t.scrub(a.err), "at_most", time.Until(c.deadline).Round(time.Second).String())
+		}
 		if wait > 0 && pause(ctx, wait, nil) != nil {
 			break
 		}

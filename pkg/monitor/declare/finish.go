@@ -13,7 +13,9 @@ func (l *loader) finish() *Set {
 		l.set.Objects = append(l.set.Objects, o)
 	}
 	slices.SortFunc(l.set.Objects, func(a, b *Object) int { return compareKeys(a.Key, b.Key) })
-	l.set.Warnings = append(l.set.Warnings, l.handleWarnings()...)
+	if warning := l.handleWarning(); warning != "" {
+		l.set.Warnings = append(l.set.Warnings, warning)
+	}
 	return l.set
 }
 

@@ -83,18 +83,22 @@ func (l *loader) tell(o *Object, in *instance, event Event, at *value, who strin
 	}
 }
 
-// handleWarnings are about the handles that the environment gives and does not give.
-func (l *loader) handleWarnings() []string {
-	var out []string
-	for _, role := range sortedKeys(l.silent) {
-		who := "nobody is told by"
-		if l.roles[role].tree.get("pages").truth() {
-			who = "nobody is woken up by"
-		}
-		out = append(out, fmt.Sprintf("role %s has no handle in environment %s: %s %s; set notify in latam.yaml",
-			role, l.Environment, who, counted(len(l.silent[role]), "monitor")))
+// handleWarning says in one line which roles have no handle in the environment; it is empty when all have one.
+func (l *loader) handleWarning() string {
+	roles := sortedKeys(l.silent)
+	if len(roles) == 0 {
+		return ""
 	}
-	return out
+	silent := make([]string, len(roles))
+	for i, role := range roles {
+		paging := ""
+		if l.roles[role].tree.get("pages").truth() {
+			paging = ": nobody is woken up"
+		}
+		silent[i] = fmt.Sprintf("%s (%s%s)", role, counted(len(l.silent[role]), "monitor"), paging)
+	}
+	return fmt.Sprintf("no handle in environment %s for %s; set environments.%s.notify in latam.yaml, or --notify",
+		l.Environment, strings.Join(silent, ", "), l.Environment)
 }
 
 // message puts the texts and handles of the events into the conditions of Datadog's messages.

@@ -16,6 +16,7 @@ import (
 const (
 	maxTitle     = 200
 	maxTags      = 80 // on one object; four more are for ownership
+	maxTagBytes  = 200
 	maxTimeoutH  = 24
 	maxOperands  = 10 // of a composite
 	maxBudget    = 100
@@ -327,7 +328,7 @@ func (l *loader) lintTags(o *Object, in *instance) {
 		in.definition.fault("", "%d tags are more than the %d that are taken", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		if text, _ := tag.(string); !tagText.MatchString(text) {
+		if text, _ := tag.(string); !tagText.MatchString(text) || len(text) > maxTagBytes {
 			in.definition.fault("tags are lower case, begin with a letter and have at most 200 characters", "%s is no tag of Datadog", quote(text))
 		}
 	}

@@ -361,7 +361,7 @@ func TestUnset(t *testing.T) {
 	}
 }
 
-// TestWarnings tells whether a role without a handle is named once, with the number of its monitors.
+// TestWarnings tells whether roles without a handle are named in one line, with the number of their monitors.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	o := options(t, map[string]string{"small.yaml": small})
@@ -370,7 +370,7 @@ func TestWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"role page has no handle in environment prod: nobody is woken up by 3 monitors; set notify in latam.yaml"}
+	want := []string{"no handle in environment prod for page (3 monitors: nobody is woken up); set environments.prod.notify in latam.yaml, or --notify"}
 	if diff := cmp.Diff(want, set.Warnings); diff != "" {
 		t.Error(diff)
 	}

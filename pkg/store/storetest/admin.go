@@ -107,6 +107,14 @@ func testMissing(t *testing.T, s *suite) {
 	if err != nil || !slices.Equal(got, []string{absent, other}) {
 		t.Errorf("missing: %q, %v; want %q", got, err, []string{absent, other})
 	}
+	bare := s.newName()
+	if err := s.rawAdmin.CreateTable(limited(t), bare); err != nil {
+		t.Fatal(err)
+	}
+	got, err = s.admin.Unfit(limited(t), []store.Table{{Name: absent}, {Name: present}, {Name: bare}})
+	if err != nil || !slices.Equal(got, []string{bare}) {
+		t.Errorf("without the family: %q, %v; want %q", got, err, bare)
+	}
 	got, err = s.admin.Missing(limited(t), []store.Table{{Name: present}})
 	if err != nil || len(got) != 0 {
 		t.Errorf("missing: %q, %v; want none", got, err)

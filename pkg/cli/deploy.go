@@ -80,10 +80,7 @@ func (a *app) runDeploy(ctx context.Context, o deployOptions) error {
 		return fail(exitUsage, "say --image REPOSITORY@sha256:…, as docker push prints it, or --rollback", err)
 	}
 	if !o.noVerify {
-		client := &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-		o.release.Verify = func(ctx context.Context, baseURL string) error {
-			return verify.Serving(ctx, client, baseURL, a.decl.Datasets)
-		}
+		o.release.Verify = a.verifyPod
 	}
 	show := &patient{w: a.proc.Err}
 	o.release.On = func(e deploy.Event) {
@@ -101,6 +98,31 @@ func (a *app) runDeploy(ctx context.Context, o deployOptions) error {
 		return a.releaseFault(ctx, o, err)
 	}
 	return a.showOutcome(out)
+}
+
+// verifyPod proves that the API of one pod works: it serves what is declared, its contract is the declared
+// one, and its operations answer as the contract says where rows are answered without credentials.
+func (a *app) verifyPod(ctx context.Context, baseURL string) error {
+	client := &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	open, err := verify.Serving(ctx, client, baseURL, a.decl.Datasets)
+	if err != nil {
+		return err
+	}
+	opts := verify.Options{
+		URL: baseURL, Datasets: a.decl.Datasets, Only: []string{verify.HopDeclaration, verify.HopAPI + "/contract"},
+		Skip: []string{verify.HopAPI + "/publish"}, // Nothing is published that could not be removed.
+	}
+	if open {
+		opts.Only = []string{verify.HopDeclaration, verify.HopAPI}
+	}
+	report := verify.Run(ctx, opts, verify.Deps{HTTP: client, Anonymous: client, Now: a.proc.Now})
+	errs := []error{context.Cause(ctx)} // What an interrupt leaves out did not pass.
+	for _, r := range report.Results {
+		if r.Status == verify.Fail {
+			errs = append(errs, fmt.Errorf("%s: %s, expected: %s", r.Name(), r.Seen, r.Expected))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // openRelease finds the cluster of the environment and what names its objects. Of a rollback and of

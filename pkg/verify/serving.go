@@ -15,9 +15,10 @@ import (
 
 // Serving proves that one instance of the API works, from beside the way that users take: it is healthy,
 // serves the declared datasets and their contract, and answers for rows, or asks for credentials where
-// it should not answer without. It publishes nothing. The error names each check that failed.
-func Serving(ctx context.Context, client *http.Client, baseURL string, datasets []*dataset.Dataset) error {
-	s := serving{client: client, base: baseURL}
+// it should not answer without. It publishes nothing. The error names each check that failed; open says
+// that rows of all datasets were answered.
+func Serving(ctx context.Context, client *http.Client, baseURL string, datasets []*dataset.Dataset) (open bool, err error) {
+	s := &serving{client: client, base: baseURL}
 	errs := []error{s.ok(ctx, "/healthz", nil)}
 	var listed struct {
 		Data []named `json:"data"`
@@ -36,7 +37,8 @@ func Serving(ctx context.Context, client *http.Client, baseURL string, datasets 
 		}
 		errs = append(errs, s.ok(ctx, path+"/schema", nil), s.rows(ctx, path+"/rows?limit=1"))
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	return err == nil && !s.refused, err
 }
 
 type named struct {
@@ -44,11 +46,12 @@ type named struct {
 }
 
 type serving struct {
-	client *http.Client
-	base   string
+	client  *http.Client
+	base    string
+	refused bool // rows were asked for, and credentials came back
 }
 
-func (s serving) get(ctx context.Context, path string) (int, http.Header, []byte, error) {
+func (s *serving) get(ctx context.Context, path string) (int, http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
 	if err != nil {
 		return 0, nil, nil, err
@@ -69,7 +72,7 @@ func (s serving) get(ctx context.Context, path string) (int, http.Header, []byte
 const maxServedBytes = 16 << 20
 
 // ok wants 200, and JSON when into is not nil.
-func (s serving) ok(ctx context.Context, path string, into any) error {
+func (s *serving) ok(ctx context.Context, path string, into any) error {
 	status, _, body, err := s.get(ctx, path)
 	switch {
 	case err != nil:
@@ -86,7 +89,7 @@ func (s serving) ok(ctx context.Context, path string, into any) error {
 }
 
 // rows wants a page, or to be asked who we are.
-func (s serving) rows(ctx context.Context, path string) error {
+func (s *serving) rows(ctx context.Context, path string) error {
 	status, header, body, err := s.get(ctx, path)
 	switch {
 	case err != nil:
@@ -94,6 +97,7 @@ func (s serving) rows(ctx context.Context, path string) error {
 	case status == http.StatusOK:
 		return nil
 	case status == http.StatusUnauthorized && strings.HasPrefix(header.Get("Content-Type"), "application/problem+json"):
+		s.refused = true
 		return nil
 	}
 	return fmt.Errorf("GET %s answers %d, want 200, or 401 with a problem document%s", path, status, detail(body))

@@ -15,7 +15,7 @@ import (
 // TestServing breaks what an instance answers, one thing at a time.
 func TestServing(t *testing.T) {
 	t.Parallel()
-	flights, err := dataset.Load("latam.yaml", []byte(declaration))
+	flights, err := dataset.Load("latam.yaml", []byte("version: 1\nname: latam\ndatasets:\n  flights:\n    fields: {origin: {type: string, required: true}}\n    key: [origin]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,10 @@ func TestServing(t *testing.T) {
 				_, _ = io.WriteString(w, a.body)
 			}))
 			t.Cleanup(api.Close)
-			err := verify.Serving(t.Context(), api.Client(), api.URL, flights.Datasets)
+			open, err := verify.Serving(t.Context(), api.Client(), api.URL, flights.Datasets)
+			if want := name == "everything is well"; open != want {
+				t.Errorf("open %t, want %t", open, want)
+			}
 			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n")) {
 				t.Errorf("error %v, want %q and nothing else", err, test.want)
 			}
@@ -67,7 +70,7 @@ func TestServing(t *testing.T) {
 	}
 	api := httptest.NewServer(http.NotFoundHandler())
 	api.Close()
-	if err := verify.Serving(t.Context(), http.DefaultClient, api.URL, flights.Datasets); err == nil || strings.Count(err.Error(), "no answer") != 5 {
+	if _, err := verify.Serving(t.Context(), http.DefaultClient, api.URL, flights.Datasets); err == nil || strings.Count(err.Error(), "no answer") != 5 {
 		t.Errorf("without an API: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 )
 
 // client talks to one cluster. Every request is bounded and retried: all of ours may be sent twice.
@@ -112,6 +114,7 @@ func (w warnings) HandleWarningHeaderWithContext(_ context.Context, code int, _,
 // try does one request, again after transient failures.
 func (c *client) try(ctx context.Context, doing string, request func(context.Context) error) error {
 	delay := c.opts.RetryDelay
+	ctx = quiet(ctx)
 	for attempt := 0; ; attempt++ {
 		bounded, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 		err := request(bounded)
@@ -130,6 +133,9 @@ func (c *client) try(ctx context.Context, doing string, request func(context.Con
 		delay *= 2
 	}
 }
+
+// quiet keeps the Kubernetes libraries from writing to the user's terminal: what they log is returned too.
+func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
 // resource asks the cluster how a kind is called in paths. found is false when it does not have it.
 func (c *client) resource(ctx context.Context, gvk schema.GroupVersionKind) (r metav1.APIResource, found bool, err error) {

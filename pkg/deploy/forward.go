@@ -34,7 +34,7 @@ func (c *client) forward(ctx context.Context, pod string) (baseURL string, close
 	dialer := portforward.NewFallbackDialer(overWebsocket, plain, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
-	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	forwarding, stop := context.WithCancel(quiet(context.WithoutCancel(ctx)))
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	forwarder, err := portforward.NewOnAddressesWithContext(forwarding, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", apiPort)}, ready, io.Discard, io.Discard)
 	if err != nil {

@@ -32,10 +32,11 @@ func TestDeployScripts(t *testing.T) {
 		Dir:   "testdata/deploy",
 		Setup: setupCluster,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"await":       await,
-			"image-runs":  imageRuns,
-			"lock-is-of":  lockIsOf,
-			"lock-is-let": lockIsLet,
+			"await":        await,
+			"await-output": awaitOutput,
+			"image-runs":   imageRuns,
+			"lock-is-of":   lockIsOf,
+			"lock-is-let":  lockIsLet,
 		},
 		RequireExplicitExec: true,
 	})

@@ -77,29 +77,17 @@ func (c *Client) Validate(ctx context.Context, id string, payload map[string]any
 func (c *Client) Create(ctx context.Context, kind declare.Kind, payload map[string]any) (declare.Live, error) {
 	switch kind {
 	case declare.Monitor:
-		var body datadogV1.Monitor
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.Monitor) (*http.Response, error) {
 			_, response, err := c.monitors.CreateMonitor(ctx, body)
 			return response, err
 		})
 	case declare.SLO:
-		var body datadogV1.ServiceLevelObjectiveRequest
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.ServiceLevelObjectiveRequest) (*http.Response, error) {
 			_, response, err := c.slos.CreateSLO(ctx, body)
 			return response, err
 		})
 	case declare.Dashboard:
-		var body datadogV1.Dashboard
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.Dashboard) (*http.Response, error) {
 			_, response, err := c.dashboards.CreateDashboard(ctx, body)
 			return response, err
 		})
@@ -115,29 +103,17 @@ func (c *Client) Update(ctx context.Context, kind declare.Kind, id string, paylo
 	}
 	switch kind {
 	case declare.Monitor:
-		var body datadogV1.MonitorUpdateRequest
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.MonitorUpdateRequest) (*http.Response, error) {
 			_, response, err := c.monitors.UpdateMonitor(ctx, number, body)
 			return response, err
 		})
 	case declare.SLO:
-		var body datadogV1.ServiceLevelObjective
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.ServiceLevelObjective) (*http.Response, error) {
 			_, response, err := c.slos.UpdateSLO(ctx, id, body)
 			return response, err
 		})
 	case declare.Dashboard:
-		var body datadogV1.Dashboard
-		if err := fill(payload, &body); err != nil {
-			return declare.Live{}, err
-		}
-		return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) {
+		return send(ctx, c, kind, payload, func(ctx context.Context, body datadogV1.Dashboard) (*http.Response, error) {
 			_, response, err := c.dashboards.UpdateDashboard(ctx, id, body)
 			return response, err
 		})
@@ -190,6 +166,15 @@ func checkID(kind declare.Kind, id string) (int64, error) {
 		return 0, invalid(fmt.Sprintf("%q is not the id of a %s", id, kind))
 	}
 	return number, nil
+}
+
+// send fills the official type of a request and makes a call whose answer is one object.
+func send[Body any](ctx context.Context, c *Client, kind declare.Kind, payload map[string]any, call func(context.Context, Body) (*http.Response, error)) (declare.Live, error) {
+	var body Body
+	if err := fill(payload, &body); err != nil {
+		return declare.Live{}, err
+	}
+	return c.object(ctx, kind, func(ctx context.Context) (*http.Response, error) { return call(ctx, body) })
 }
 
 // object makes a call whose answer is one object.

@@ -106,12 +106,14 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// Deps are what the service works with. Meter and Tracer may be nil, and Rows when no dataset has an index.
+// Deps are what the service works with. Meter, Tracer and Payloads may be nil, and Rows when no dataset
+// has an index; without Payloads every payload is taken for JSON.
 type Deps struct {
 	Source      Source
 	Sink        Sink
 	Rows        Rows
 	DeadLetters DeadLetters
+	Payloads    Payloads
 	Log         *slog.Logger
 	Meter       metric.Meter
 	Tracer      trace.Tracer

@@ -36,14 +36,18 @@ func (r *route) handle(ctx context.Context, m bus.Message) bool {
 
 func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
 	r.arriving.enter()
-	rec, err := r.ds.Decode(m.Data, start)
+	rec, err := r.decode(ctx, m, start)
 	if err != nil {
 		r.arriving.leave()
+		if !rejected(err) {
+			return r.giveBack(ctx, stageDecode)
+		}
 		return r.reject(ctx, m, stageDecode, err)
 	}
-	row := rec.Row(m.PublishTime)
+	published := recordTime(m)
+	row := rec.Row(published)
 	it := &item{
-		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: m.PublishTime, id: m.ID,
+		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: published, id: m.ID,
 		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
 	}
 	r.shardFor(it.row.Key).submit(it)
@@ -57,7 +61,12 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 	case errors.Is(err, store.ErrPoison):
 		return r.reject(ctx, m, stageCommit, err)
 	}
-	r.observed.record(ctx, outcomeError, stageCommit)
+	return r.giveBack(ctx, stageCommit)
+}
+
+// giveBack returns a message to Pub/Sub after a pause, which keeps a fault from being a storm.
+func (r *route) giveBack(ctx context.Context, stage string) bool {
+	r.observed.record(ctx, outcomeError, stage)
 	pause(ctx, r.opts.RetryDelay)
 	return false
 }
@@ -83,9 +92,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 		r.deps.Log.ErrorContext(ctx, "dead letter not published, the message will be redelivered",
 			"dataset", r.ds.Name, "topic", r.ds.DeadLetterTopic(), "message_id", m.ID, "error", err)
 		r.observed.platformError("dead_letter")
-		r.observed.record(ctx, outcomeError, stage)
-		pause(ctx, r.opts.RetryDelay)
-		return false
+		return r.giveBack(ctx, stage)
 	}
 	r.observed.record(ctx, outcomeRejected, stage)
 	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,

@@ -1,0 +1,39 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/dataset"
+)
+
+// Payloads turns the payload of a message into the JSON object of its record. A payload that cannot
+// be read is a *dataset.RejectError; any other error says nothing about the payload, such as that of
+// a schema that cannot be fetched now.
+type Payloads interface {
+	JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error)
+}
+
+// decode reads and checks the record of a message.
+func (r *route) decode(ctx context.Context, m bus.Message, now time.Time) (dataset.Record, error) {
+	data := m.Data
+	if r.deps.Payloads != nil {
+		var err error
+		if data, err = r.deps.Payloads.JSON(ctx, data, m.Attributes); err != nil {
+			return dataset.Record{}, fmt.Errorf("read payload: %w", err)
+		}
+	}
+	return r.ds.Decode(data, now)
+}
+
+// rejected tells whether the record is at fault, and not what was needed to read it.
+func rejected(err error) bool {
+	var reject *dataset.RejectError
+	return errors.As(err, &reject)
+}
+
+// recordTime is the time of a record without a time field: when its message was published.
+func recordTime(m bus.Message) time.Time { return m.PublishTime }

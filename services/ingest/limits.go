@@ -115,11 +115,12 @@ func (l *limiter) lower(now time.Time) {
 	l.lowered, l.fastSince, l.window = now, time.Time{}, l.window[:0]
 }
 
-// raise takes back what lower did last: the rows double, then one more batch runs at a time.
+// raise takes back by one step what lower did last: more rows, then one more batch at a time. Steps are
+// small, so that the limits come to rest under what was too much instead of swinging around it.
 func (l *limiter) raise() {
 	l.before.micros = 0
 	if l.rows < l.maxRows {
-		l.rows = min(2*l.rows, l.maxRows)
+		l.rows = min(l.rows+floorRows, l.maxRows)
 		return
 	}
 	l.inFlight = min(l.inFlight+1, l.maxInFlight)

@@ -230,7 +230,7 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 			}
 		}
 		r := h.svc.routes[0]
-		load(3 * time.Second)
+		load(6 * time.Second)
 		if inFlight, _ := r.limits(); inFlight != 1 {
 			t.Errorf("%d at a time to a slow store, want 1", inFlight)
 		}

@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 		h.sink.answer = refuse(store.ErrPoison)
 		h.wantAck("a refused record", h.send(event("c", 6)))
 		h.sink.answer = refuse(store.ErrUnavailable)
-		h.wantNack("a record without a store", h.send(event("d", 6)))
+		h.wantGivenUp("a record without a store", h.send(event("d", 6)))
 		h.sink.answer = nil
 		h.sink.gate = make(chan struct{})
 		open := h.send(event("e", 1))
@@ -110,9 +110,9 @@ func TestMetrics(t *testing.T) {
 			"latam.ingest.end_to_end.duration{dataset=events}":                   2,
 			"latam.ingest.in_flight{dataset=events}":                             1,
 			"latam.batch.duration{batch.name=events,outcome=ok}":                 2,
-			"latam.batch.duration{batch.name=events,outcome=error}":              2,
+			"latam.batch.duration{batch.name=events,outcome=error}":              2 + maxRetries,
 			"latam.batch.size{batch.name=events,outcome=ok}":                     2,
-			"latam.batch.size{batch.name=events,outcome=error}":                  2,
+			"latam.batch.size{batch.name=events,outcome=error}":                  2 + maxRetries,
 			"latam.errors{stage=commit}":                                         1,
 			"messaging.client.consumed.messages{" + sub + "}":                    6,
 			"messaging.process.duration{" + sub + "}":                            4,

@@ -21,6 +21,8 @@ type item struct {
 	published time.Time
 	id        string
 	span      trace.SpanContext
+	submitted time.Time
+	committed time.Time  // of one item of a batch, set before its outcome
 	done      chan error // receives the outcome once
 }
 
@@ -140,6 +142,7 @@ func (sh *shard) collect(first *item) *batch {
 func (sh *shard) commit(b *batch) {
 	r := sh.route
 	rows, winners := b.pending(&sh.recent)
+	r.observed.tally.merged.Add(int64(b.replaced))
 	if len(rows) == 0 {
 		r.activity.add(r.deps.Now(), b.replaced, time.Time{})
 		return
@@ -148,12 +151,14 @@ func (sh *shard) commit(b *batch) {
 	// the store bounds it.
 	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
 	start := r.deps.Now()
+	r.observed.queued(ctx, start, winners)
 	errs, stale := r.put(ctx, rows, winners)
 	failed, now := firstError(errs), r.deps.Now()
 	r.observed.committed(ctx, len(rows), now.Sub(start), failed)
 	end(failed)
 	sh.noteOutcome(failed, len(rows))
 	r.count(now, b.replaced, winners, errs)
+	winners[0].item.committed = now
 	for i, w := range winners {
 		if errs[i] == nil {
 			sh.recent.put(w.item.row.Key, w.item.stamp())
@@ -182,6 +187,7 @@ func (r *route) count(now time.Time, replaced int, winners []*winner, errs []err
 			continue
 		}
 		stored += 1 + len(w.losers)
+		r.observed.tally.merged.Add(int64(len(w.losers)))
 		if w.item.row.Time.After(newest) {
 			newest = w.item.row.Time
 		}

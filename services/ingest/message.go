@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -25,18 +24,17 @@ const (
 // outcome is known, which is what keeps the client's flow control honest.
 func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	start := r.deps.Now()
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
-	ctx, span := r.observed.start(ctx, r.ds)
-	defer span.End()
-
+	ctx, receipt := r.observed.receive(ctx, r.ds, m, start)
 	ack := r.settle(ctx, m, start)
-	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
+	r.observed.settled(ctx, receipt, r.deps.Now().Sub(start), ack)
 	return ack
 }
 
 func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
 	r.arriving.enter()
 	rec, err := r.decode(ctx, m, start)
+	decoded := r.deps.Now()
+	r.observed.decoded(ctx, decoded.Sub(start))
 	if err != nil {
 		r.arriving.leave()
 		if !rejected(err) {
@@ -47,7 +45,7 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 	published := recordTime(m)
 	row := rec.Row(published)
 	it := &item{
-		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: published, id: m.ID,
+		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: published, id: m.ID, submitted: decoded,
 		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
 	}
 	r.shardFor(it.row.Key).submit(it)
@@ -56,7 +54,9 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 	err = <-it.done
 	switch {
 	case err == nil:
-		r.observed.stored(ctx, r.deps.Now().Sub(m.PublishTime))
+		now := r.deps.Now()
+		r.observed.stored(ctx, now.Sub(m.PublishTime))
+		r.observed.acknowledged(ctx, it.committed, now)
 		return true
 	case errors.Is(err, store.ErrPoison):
 		return r.reject(ctx, m, stageCommit, err)
@@ -66,7 +66,7 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 
 // giveBack returns a message to Pub/Sub after a pause, which keeps a fault from being a storm.
 func (r *route) giveBack(ctx context.Context, stage string) bool {
-	r.observed.record(ctx, outcomeError, stage)
+	r.observed.record(outcomeError, stage)
 	pause(ctx, r.opts.RetryDelay)
 	return false
 }
@@ -94,7 +94,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 		r.observed.platformError("dead_letter")
 		return r.giveBack(ctx, stage)
 	}
-	r.observed.record(ctx, outcomeRejected, stage)
+	r.observed.record(outcomeRejected, stage)
 	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,
 		"message_id", m.ID, "reason", letter[bus.AttrReason], "field", letter[bus.AttrField])
 	return true

@@ -200,8 +200,7 @@ func (r *runner) settle(ctx context.Context) (lost []string) {
 		for _, subscription := range subscriptions {
 			var contents [][]byte
 			for _, c := range unseen {
-				contents = append(contents, c.data)
-				for range c.rounds {
+				for range c.published {
 					contents = append(contents, c.data)
 				}
 			}

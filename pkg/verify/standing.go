@@ -48,11 +48,11 @@ func (r *runner) handOn() {
 	r.deps.Standing.left = slices.DeleteFunc(r.canaries, func(c *canary) bool {
 		switch {
 		case !c.seen:
-			c.rounds++
-		case c.rounds > 0 && c.out.IsZero():
+			c.late = true
+		case c.late && c.out.IsZero():
 			c.out = now
 		}
-		return c.seen && (c.rounds == 0 || now.Sub(c.out) > watchedFor)
+		return c.seen && (!c.late || now.Sub(c.out) > watchedFor)
 	})
 }
 
@@ -60,7 +60,7 @@ func (r *runner) handOn() {
 // come meanwhile would be readable at once.
 func (r *runner) nextCanary(ctx context.Context, ds *dataset.Dataset) (*canary, error) {
 	for _, c := range r.canaries {
-		if c.ds != ds || c.rounds == 0 || c.seen {
+		if c.ds != ds || !c.late || c.seen {
 			continue
 		}
 		a, err := r.get(ctx, rowPath(ds, c.id))

@@ -157,6 +157,11 @@ var (
 		Description: "Records stored without a write of their own, because a newer one of their key was written: updates that came together, and duplicates.",
 		Attributes:  []string{"dataset"},
 	}
+	IngestRetried = Metric{
+		Name: "latam.ingest.retried", Kind: KindCounter, Unit: "{row}",
+		Description: "Rows that could not be stored and are tried again in process, each try counted.",
+		Attributes:  []string{"dataset"},
+	}
 	IngestClockSkew = Metric{
 		Name: "latam.ingest.clock_skew", Kind: KindCounter, Unit: "{message}",
 		Description: "Messages whose publish time was still to come when they were received. Their age counts as zero.",
@@ -191,17 +196,17 @@ var (
 	}
 	IngestLag = Metric{
 		Name: "latam.ingest.lag", Kind: KindGauge, Unit: "s",
-		Description: "Age, by publish time, of the oldest message held that was not delivered before; 0 when there is none.",
+		Description: "Age, by publish time, of the oldest message held that was not delivered before; 0 when there is none, and while the dataset is paused.",
 		Attributes:  []string{"dataset"},
 	}
 	IngestOldestHeld = Metric{
 		Name: "latam.ingest.oldest_held", Kind: KindGauge, Unit: "s",
-		Description: "How long the message that was received first has been held unsettled; 0 when there is none.",
+		Description: "How long the message that was received first has been held unsettled; 0 when there is none, and while the dataset is paused.",
 		Attributes:  []string{"dataset"},
 	}
 	IngestPaused = Metric{
 		Name: "latam.ingest.paused", Kind: KindGauge, Unit: "{dataset}",
-		Description: "Whether a dataset is paused, 0 or 1, by the reason: receive (the subscription cannot be read), store (the table is missing or refused).",
+		Description: "Whether a dataset is paused, 0 or 1, by the reason: receive (the subscription cannot be read), store (the table is missing or refused), rejects (most records break the declaration).",
 		Attributes:  []string{"dataset", "reason"},
 	}
 	IngestLimitBatches = Metric{
@@ -243,7 +248,7 @@ func Catalogue() []Metric {
 	return []Metric{
 		HTTPServerDuration, MessageProcessDuration, MessagesConsumed, DBOperationDuration,
 		IngestEndToEnd, IngestPull, IngestDecode, IngestQueue, BatchDuration, BatchSize, IngestAck,
-		IngestRecords, IngestRedelivered, IngestGivenBack, IngestPayload, IngestMerged, IngestClockSkew, Errors,
+		IngestRecords, IngestRedelivered, IngestGivenBack, IngestPayload, IngestMerged, IngestRetried, IngestClockSkew, Errors,
 		IngestInFlight, IngestSaturation, IngestLag, IngestOldestHeld, IngestPaused, IngestLimitBatches, IngestLimitRows,
 		CallersRefused, CanaryReadable, VerifyChecks, VerifyDuration,
 	}

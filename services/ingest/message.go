@@ -3,6 +3,9 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -12,12 +15,15 @@ import (
 	"github.com/latamctl/latamctl/pkg/store"
 )
 
-// The stages at which a record can be rejected, as the dead letter names them, and that of the
-// upkeep of indexes, at which none is.
+// The stages at which a record can be rejected, as the dead letter names them, and those at which
+// none is: the upkeep of indexes, a pause, a stream without messages and a message without an end.
 const (
 	stageDecode = "decode"
 	stageCommit = "commit"
 	stageIndex  = "index"
+	stagePause  = "pause"
+	stageStream = "stream"
+	stageStuck  = "stuck"
 )
 
 // handle settles one message: true acknowledges it, false gives it back. It blocks until the
@@ -30,28 +36,30 @@ func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	return ack
 }
 
-func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
-	r.arriving.enter()
-	rec, err := r.decode(ctx, m, start)
-	decoded := r.deps.Now()
-	r.observed.decoded(ctx, decoded.Sub(start))
-	if err != nil {
-		r.arriving.leave()
-		if !rejected(err) {
+// settle finds the outcome of a message; every path through it ends in one.
+func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack bool) {
+	it := &item{
+		id: m.ID, began: start, sent: m.PublishTime, again: m.DeliveryAttempt > 1,
+		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
+	}
+	slot := r.works.enter(it)
+	defer r.works.leave(slot)
+	defer func() {
+		if p := recover(); p != nil {
+			r.logPanic(stageDecode, m.ID, p)
+			ack = r.giveBack(ctx, stageDecode)
+		}
+	}()
+	if r.gate.state.Load() == gateClosed {
+		return r.giveBack(ctx, stagePause)
+	}
+	if err := r.take(ctx, m, it); err != nil {
+		if !rejected(err) || r.refuses(err) {
 			return r.giveBack(ctx, stageDecode)
 		}
 		return r.reject(ctx, m, stageDecode, err)
 	}
-	published := recordTime(m)
-	row := rec.Row(published)
-	it := &item{
-		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: published, id: m.ID, submitted: decoded,
-		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
-	}
-	r.shardFor(it.row.Key).submit(it)
-	r.arriving.leave()
-
-	err = <-it.done
+	err := <-it.done
 	switch {
 	case err == nil:
 		now := r.deps.Now()
@@ -62,6 +70,35 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 		return r.reject(ctx, m, stageCommit, err)
 	}
 	return r.giveBack(ctx, stageCommit)
+}
+
+// take decodes a message and hands it to its shard.
+func (r *route) take(ctx context.Context, m bus.Message, it *item) error {
+	r.arriving.enter()
+	defer r.arriving.leave()
+	rec, err := r.decode(ctx, m, it.began)
+	it.submitted = r.deps.Now()
+	r.observed.decoded(ctx, it.submitted.Sub(it.began))
+	if err != nil {
+		return err
+	}
+	r.passes()
+	it.published = recordTime(m)
+	it.row = rec.Row(it.published)
+	it.entries = r.ds.IndexEntries(rec, it.row.Time)
+	r.shardFor(it.row.Key).submit(it)
+	return nil
+}
+
+// logPanic reports a panic without its value, which may hold a part of the payload.
+func (r *route) logPanic(stage, message string, value any) {
+	what := fmt.Sprintf("%T", value)
+	if fault, ok := value.(runtime.Error); ok {
+		what = fault.Error()
+	}
+	r.deps.Log.Error("a bug in latamctl: the message is given back, please report it", "dataset", r.ds.Name,
+		"stage", stage, "message_id", message, "panic", what, "stack", string(debug.Stack()))
+	r.observed.platformError(stage)
 }
 
 // giveBack returns a message to Pub/Sub after a pause, which keeps a fault from being a storm.

@@ -65,9 +65,8 @@ type observer struct {
 	instruments
 	tracer trace.Tracer // nil where no span leaves the process
 	name   string
-	// inFlight counts the messages in work, holding knows their age.
+	// inFlight counts the messages in work.
 	inFlight *arrivals
-	holding  *holding
 	tally    tally
 
 	dataset, subscription, processError, batchOK, batchError recordOptions
@@ -84,7 +83,7 @@ func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) *obse
 	name := attribute.String("dataset", ds.Name)
 	batch := attribute.String("batch.name", ds.Name)
 	return &observer{
-		instruments: in, tracer: tracer, name: ds.Name, inFlight: &arrivals{}, holding: newHolding(),
+		instruments: in, tracer: tracer, name: ds.Name, inFlight: &arrivals{},
 		dataset:      recordOptions{set(name)},
 		subscription: recordOptions{set(system, sub)},
 		processError: recordOptions{set(system, sub, attribute.String("error.type", "redelivered"))},
@@ -95,38 +94,30 @@ func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) *obse
 	}
 }
 
-// receipt is a message in work, as its observer sees it.
-type receipt struct {
-	*held
-	span trace.Span // nil where no span leaves the process
-}
-
 // receive counts a message, opens its span and follows the trace of its publisher.
-func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Message, now time.Time) (context.Context, receipt) {
+func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Message, now time.Time) (context.Context, trace.Span) {
 	o.inFlight.enter()
 	o.tally.received.Add(1)
 	o.tally.bytes.Add(int64(len(m.Data)))
-	again := m.DeliveryAttempt > 1
-	if again {
+	if m.DeliveryAttempt > 1 {
 		o.tally.again.Add(1)
 	}
 	if m.PublishTime.After(now) {
 		o.tally.ahead.Add(1)
 	}
-	r := receipt{held: o.holding.take(m.PublishTime, now, again)}
 	if m.Attributes["traceparent"] != "" {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
 	}
+	var span trace.Span
 	if o.tracer != nil {
-		ctx, r.span = o.tracer.Start(ctx, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
+		ctx, span = o.tracer.Start(ctx, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
 	}
 	o.pull.Record(ctx, max(0, now.Sub(m.PublishTime)).Seconds(), o.dataset...)
-	return ctx, r
+	return ctx, span
 }
 
-// settled ends what receive began.
-func (o *observer) settled(ctx context.Context, r receipt, took time.Duration, ack bool) {
-	r.release()
+// settled ends what receive began. The span is nil where none leaves the process.
+func (o *observer) settled(ctx context.Context, span trace.Span, took time.Duration, ack bool) {
 	o.inFlight.leave()
 	attrs := o.subscription
 	if !ack {
@@ -134,8 +125,8 @@ func (o *observer) settled(ctx context.Context, r receipt, took time.Duration, a
 		o.tally.back.Add(1)
 	}
 	o.process.Record(ctx, took.Seconds(), attrs...)
-	if r.span != nil {
-		r.span.End()
+	if span != nil {
+		span.End()
 	}
 }
 
@@ -170,20 +161,28 @@ func (o *observer) committed(ctx context.Context, rows int, took time.Duration, 
 	o.batchN.Record(ctx, float64(rows), attrs...)
 }
 
-// queued records how long the record waited that waited longest for the commit that starts now.
+// queued records how long the record waited that waited longest for the commit that starts now, those
+// left out that are tried again.
 func (o *observer) queued(ctx context.Context, start time.Time, winners []*winner) {
-	oldest := start
-	for _, w := range winners {
-		for _, it := range w.losers {
-			if it.submitted.Before(oldest) {
-				oldest = it.submitted
-			}
+	oldest, some := start, false
+	see := func(it *item) {
+		if it.tries > 0 {
+			return
 		}
-		if w.item.submitted.Before(oldest) {
-			oldest = w.item.submitted
+		some = true
+		if it.submitted.Before(oldest) {
+			oldest = it.submitted
 		}
 	}
-	o.queue.Record(ctx, start.Sub(oldest).Seconds(), o.dataset...)
+	for _, w := range winners {
+		see(w.item)
+		for _, it := range w.losers {
+			see(it)
+		}
+	}
+	if some {
+		o.queue.Record(ctx, start.Sub(oldest).Seconds(), o.dataset...)
+	}
 }
 
 // acknowledged records how long after its commit a record is answered, where committed is set.

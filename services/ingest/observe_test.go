@@ -99,7 +99,7 @@ func TestMetrics(t *testing.T) {
 		h.sink.answer = refuse(store.ErrPoison)
 		h.wantAck("a refused record", h.send(event("c", 6)))
 		h.sink.answer = refuse(store.ErrUnavailable)
-		h.wantNack("a record without a store", h.send(event("d", 6)))
+		h.wantGivenUp("a record without a store", h.send(event("d", 6)))
 		h.sink.answer = nil
 		h.sink.gate = make(chan struct{})
 		open := h.send(event("e", 1))
@@ -121,16 +121,18 @@ func TestMetrics(t *testing.T) {
 			"latam.ingest.given_back{dataset=events}":                            1,
 			"latam.ingest.payload{dataset=events}":                               237,
 			"latam.ingest.merged{dataset=events}":                                0,
+			"latam.ingest.retried{dataset=events}":                               3,
 			"latam.ingest.clock_skew{dataset=events}":                            1,
 			"latam.ingest.in_flight{dataset=events}":                             1,
 			"latam.ingest.paused{dataset=events,reason=receive}":                 0,
 			"latam.ingest.paused{dataset=events,reason=store}":                   0,
+			"latam.ingest.paused{dataset=events,reason=rejects}":                 0,
 			"latam.ingest.limit.batches{dataset=events}":                         1,
 			"latam.ingest.limit.rows{dataset=events}":                            500,
 			"latam.batch.duration{batch.name=events,outcome=ok}":                 2,
-			"latam.batch.duration{batch.name=events,outcome=error}":              2,
+			"latam.batch.duration{batch.name=events,outcome=error}":              2 + maxRetries,
 			"latam.batch.size{batch.name=events,outcome=ok}":                     2,
-			"latam.batch.size{batch.name=events,outcome=error}":                  2,
+			"latam.batch.size{batch.name=events,outcome=error}":                  2 + maxRetries,
 			"latam.errors{stage=commit}":                                         1,
 			"messaging.client.consumed.messages{" + sub + "}":                    6,
 			"messaging.process.duration{" + sub + "}":                            4,

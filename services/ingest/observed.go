@@ -10,14 +10,13 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/latamctl/latamctl/pkg/store"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
 // tally is what one route has counted since the start. It is read when metrics are collected.
 type tally struct {
 	received, again, ahead, back, bytes atomic.Int64
-	stored, merged, decoded             atomic.Int64
+	stored, merged, retried, decoded    atomic.Int64
 
 	mu       sync.Mutex
 	outcomes map[outcomeAt]*atomic.Int64 // of the records that were not stored
@@ -45,25 +44,44 @@ func (t *tally) outcome(outcome, stage string) *atomic.Int64 {
 const (
 	pausedReceive = "receive"
 	pausedStore   = "store"
+	pausedRejects = "rejects"
 )
 
-func pauseReasons() []string { return []string{pausedReceive, pausedStore} }
+func pauseReasons() []string { return []string{pausedReceive, pausedStore, pausedRejects} }
 
-// pausedBy returns why the route does not work now, empty when it does.
+// pausedBy returns why the route does not work now, empty when it does. A route whose probe is under
+// way is paused all the same.
 func (r *route) pausedBy() string {
+	switch why := r.gate.why(); {
+	case errors.Is(why, errBadDeploy):
+		return pausedRejects
+	case why != nil:
+		return pausedStore
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.receiveErr != nil:
+	if r.health.receive != nil {
 		return pausedReceive
-	case errors.Is(r.commitErr, store.ErrMisconfigured):
-		return pausedStore
 	}
 	return ""
 }
 
-// limits returns how many batches may be committed at a time, and how many rows one may have.
-func (r *route) limits() (inFlight, rows int) { return r.opts.Shards, r.opts.BatchRows }
+// ages returns the age by publish time of the oldest message in work that was not delivered before, and
+// how long the one that was received first has been in work. Messages of a clock that runs ahead are
+// new. One delivered again says nothing about how far behind the process is, only that it failed once;
+// nor do those that the probe of a paused route holds.
+func (r *route) ages(now time.Time) (lag, held time.Duration) {
+	if r.gate.state.Load() != gateOpen {
+		return 0, 0
+	}
+	r.works.each(func(it *item) {
+		held = max(held, now.Sub(it.began))
+		if !it.again {
+			lag = max(lag, now.Sub(it.sent))
+		}
+	})
+	return lag, held
+}
 
 // observe makes the instruments that are asked for their values when metrics are collected.
 func (in instruments) observe(routes []*route, now func() time.Time) error {
@@ -86,6 +104,7 @@ func (in instruments) observeCounters(routes []*route) error {
 		count(telemetry.IngestGivenBack, func(t *tally) *atomic.Int64 { return &t.back }, dataset),
 		count(telemetry.IngestPayload, func(t *tally) *atomic.Int64 { return &t.bytes }, dataset),
 		count(telemetry.IngestMerged, func(t *tally) *atomic.Int64 { return &t.merged }, dataset),
+		count(telemetry.IngestRetried, func(t *tally) *atomic.Int64 { return &t.retried }, dataset),
 		count(telemetry.IngestClockSkew, func(t *tally) *atomic.Int64 { return &t.ahead }, dataset),
 		telemetry.IngestRecords.ObservedCounter(in.meter, func(_ context.Context, o metric.Int64Observer) error {
 			for _, r := range routes {
@@ -131,8 +150,8 @@ func (in instruments) observeGauges(routes []*route, now func() time.Time) error
 		whole(telemetry.IngestLimitBatches, func(r *route) int64 { batches, _ := r.limits(); return int64(batches) }),
 		whole(telemetry.IngestLimitRows, func(r *route) int64 { _, rows := r.limits(); return int64(rows) }),
 		float(telemetry.IngestSaturation, (*route).saturation),
-		float(telemetry.IngestLag, func(r *route) float64 { lag, _ := r.observed.holding.ages(now()); return lag.Seconds() }),
-		float(telemetry.IngestOldestHeld, func(r *route) float64 { _, held := r.observed.holding.ages(now()); return held.Seconds() }),
+		float(telemetry.IngestLag, func(r *route) float64 { lag, _ := r.ages(now()); return lag.Seconds() }),
+		float(telemetry.IngestOldestHeld, func(r *route) float64 { _, held := r.ages(now()); return held.Seconds() }),
 		telemetry.IngestPaused.Gauge(in.meter, func(_ context.Context, o metric.Int64Observer) error {
 			for _, r := range routes {
 				r.observePaused(o)

@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"encoding/hex"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -63,44 +62,6 @@ func TestLag(t *testing.T) {
 	})
 }
 
-// TestHolding holds the ages to those of a plain list.
-func TestHolding(t *testing.T) {
-	t.Parallel()
-	type entry struct {
-		*held
-		published, received time.Time
-		again               bool
-	}
-	for seed := range uint64(20) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		h, now := newHolding(), time.Unix(1_000_000, 0)
-		var model []entry
-		for step := range 2000 {
-			now = now.Add(time.Duration(r.IntN(1000)) * time.Millisecond)
-			if r.IntN(2) == 0 || len(model) == 0 {
-				e := entry{published: now.Add(time.Duration(r.IntN(20000)-15000) * time.Millisecond), received: now, again: r.IntN(4) == 0}
-				e.held = h.take(e.published, e.received, e.again)
-				model = append(model, e)
-			} else {
-				i := r.IntN(len(model))
-				model[i].release()
-				model[i] = model[len(model)-1]
-				model = model[:len(model)-1]
-			}
-			var wantLag, wantHeld time.Duration
-			for _, e := range model {
-				wantHeld = max(wantHeld, now.Sub(e.received))
-				if !e.again {
-					wantLag = max(wantLag, now.Sub(e.published))
-				}
-			}
-			if lag, held := h.ages(now); lag != wantLag || held != wantHeld {
-				t.Fatalf("seed %d, step %d: %s and %s, want %s and %s", seed, step, lag, held, wantLag, wantHeld)
-			}
-		}
-	}
-}
-
 // TestCounters counts what comes again, what is given back and what shares a write.
 func TestCounters(t *testing.T) {
 	t.Parallel()
@@ -142,39 +103,77 @@ func TestCounters(t *testing.T) {
 		h.wantAck("a record that a newer one replaced", h.deliver(late))
 		want("replaced", map[string]int64{"merged{dataset=events}": 4, "records{dataset=events,outcome=ok,stage=commit}": 6})
 		h.sink.answer = refuse(store.ErrUnavailable)
-		h.wantNack("a record without a store", h.send(event("d", 6)))
-		want("given back", map[string]int64{"given_back{dataset=events}": 1, "records{dataset=events,outcome=error,stage=commit}": 1})
+		h.wantGivenUp("a record without a store", h.send(event("d", 6)))
+		want("given back", map[string]int64{"given_back{dataset=events}": 1, "retried{dataset=events}": maxRetries, "records{dataset=events,outcome=error,stage=commit}": 1})
 		h.end()
 	})
 }
 
-// TestPaused: the gauge names why nothing moves, and goes back.
+// TestPaused: the gauge names why nothing moves, and goes back. What a paused route holds is no lag.
 func TestPaused(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, h *harness) {
-		reader := metered(h)
-		want := func(when, reason string) {
-			t.Helper()
-			got, _ := collect(t, reader)
-			for _, known := range pauseReasons() {
-				paused, there := got["latam.ingest.paused{dataset=events,reason="+known+"}"]
-				if !there || (paused == 1) != (known == reason) {
-					t.Errorf("%s: paused for %s is %d, want it for %q only", when, known, paused, reason)
+	for reason, tc := range map[string]struct {
+		breaks, mends func(h *harness, sub *subscription)
+		records       func(int) string
+	}{
+		pausedReceive: {
+			func(h *harness, _ *subscription) {
+				h.source.script = []func(context.Context) error{func(context.Context) error { time.Sleep(time.Minute); return bus.ErrDenied }}
+			},
+			func(*harness, *subscription) {}, nil,
+		},
+		pausedStore: {
+			func(h *harness, _ *subscription) { h.sink.answer = fail(store.ErrMisconfigured) },
+			func(h *harness, _ *subscription) { h.sink.answer = nil }, good,
+		},
+		pausedRejects: {
+			func(*harness, *subscription) {},
+			func(h *harness, sub *subscription) {
+				sub.mu.Lock()
+				sub.waiting = nil
+				sub.mu.Unlock()
+				sub.publish(h.events(1000, good)...)
+			}, bad,
+		},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, h *harness) {
+				reader := metered(h)
+				want := func(when, reason string) {
+					t.Helper()
+					got, sums := collect(t, reader)
+					for _, known := range pauseReasons() {
+						paused, there := got["latam.ingest.paused{dataset=events,reason="+known+"}"]
+						if !there || (paused == 1) != (known == reason) {
+							t.Errorf("%s: paused for %s is %d, want it for %q only", when, known, paused, reason)
+						}
+					}
+					if lag := sums["latam.ingest.lag{dataset=events}"]; lag > 1 {
+						t.Errorf("%s: the lag is %v s", when, lag)
+					}
 				}
-			}
-		}
-		h.source.script = []func(context.Context) error{func(context.Context) error { return bus.ErrDenied }}
-		h.start(Options{Shards: 1})
-		h.idle()
-		want("no subscription", pausedReceive)
-		time.Sleep(minReceiveBackoff + healthyAfter)
-		h.idle()
-		want("it is there", "")
-		h.sink.answer = refuse(store.ErrMisconfigured)
-		h.wantNack("a record without a table", h.send(event("a", 6)))
-		want("no table", pausedStore)
-		h.end()
-	})
+				var sub *subscription
+				if tc.records == nil {
+					tc.breaks(h, nil)
+					h.start(Options{})
+					h.idle()
+					want("at first", "")
+					time.Sleep(time.Minute + minReceiveBackoff/2)
+				} else {
+					sub = newSubscription(h.events(5000, tc.records)...)
+					tc.breaks(h, sub)
+					h.startOn(sub, Options{})
+					time.Sleep(10 * time.Minute)
+				}
+				want("broken", reason)
+				tc.mends(h, sub)
+				time.Sleep(3 * maxProbePause)
+				want("mended", "")
+				h.end()
+			})
+		})
+	}
 }
 
 // TestExemplars: a slow record leads to its trace.

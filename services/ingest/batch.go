@@ -24,6 +24,12 @@ type item struct {
 	began     time.Time // when the message was received
 	span      trace.SpanContext
 	done      chan error // holds the outcome
+	// sent is the publish time, again tells that the message was delivered before. They are not written
+	// once the message is in work, when others read them.
+	sent  time.Time
+	again bool
+	// submitted is when decoding ended; committed when the store had it, set in one item of a batch.
+	submitted, committed time.Time
 	// tries counts the commits of the record that failed, the first of them at failed.
 	tries  int
 	failed time.Time
@@ -189,6 +195,7 @@ func (sh *shard) commit(b *batch) {
 		return
 	}
 	rows, winners := b.pending(&sh.recent)
+	r.observed.tally.merged.Add(int64(b.replaced))
 	if len(rows) == 0 {
 		r.activity.add(r.deps.Now(), b.replaced, time.Time{})
 		return
@@ -197,6 +204,7 @@ func (sh *shard) commit(b *batch) {
 	// the store bounds it.
 	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
 	start := r.deps.Now()
+	r.observed.queued(ctx, start, winners)
 	sh.putting.Store(&putting{id: winners[0].item.id, at: start})
 	errs, stale := r.put(ctx, rows, winners)
 	failed, now := firstError(errs), r.deps.Now()
@@ -208,6 +216,7 @@ func (sh *shard) commit(b *batch) {
 		r.suspend(gateHolding, misconfigured(failed))
 	}
 	r.count(now, b.replaced, winners, errs)
+	winners[0].item.committed = now
 	sh.settle(winners, errs, failed, now)
 	if r.index != nil {
 		r.index.tidy(stale)
@@ -243,6 +252,7 @@ func (sh *shard) settle(winners []*winner, errs []error, failed error, now time.
 			}
 		}
 	}
+	sh.route.observed.tally.retried.Add(int64(retried))
 	sh.note(failed, committed, retried, givenUp)
 }
 
@@ -301,6 +311,7 @@ func (r *route) count(now time.Time, replaced int, winners []*winner, errs []err
 			continue
 		}
 		stored += 1 + len(w.losers)
+		r.observed.tally.merged.Add(int64(len(w.losers)))
 		if w.item.row.Time.After(newest) {
 			newest = w.item.row.Time
 		}

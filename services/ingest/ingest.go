@@ -151,7 +151,7 @@ type route struct {
 	index  *indexer // nil when the dataset has no index
 	// arriving counts messages that are being decoded: while there are some, a batch waits for them.
 	arriving arrivals
-	observed observer
+	observed *observer
 	activity activity
 	works    *works
 	turns    *turns
@@ -193,7 +193,7 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 		}
 		s.routes = append(s.routes, r)
 	}
-	return s, in.observeInFlight(s.routes)
+	return s, in.observe(s.routes, deps.Now)
 }
 
 // Run ingests until the context ends, then settles what it holds and returns nil. A subscription

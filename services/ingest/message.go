@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -31,18 +30,18 @@ const (
 // outcome is known, which is what keeps the client's flow control honest.
 func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	start := r.deps.Now()
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
-	ctx, span := r.observed.start(ctx, r.ds)
-	defer span.End()
-
+	ctx, receipt := r.observed.receive(ctx, r.ds, m, start)
 	ack := r.settle(ctx, m, start)
-	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
+	r.observed.settled(ctx, receipt, r.deps.Now().Sub(start), ack)
 	return ack
 }
 
 // settle finds the outcome of a message; every path through it ends in one.
 func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack bool) {
-	it := &item{id: m.ID, began: start, span: trace.SpanContextFromContext(ctx), done: make(chan error, 1)}
+	it := &item{
+		id: m.ID, began: start, sent: m.PublishTime, again: m.DeliveryAttempt > 1,
+		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
+	}
 	slot := r.works.enter(it)
 	defer r.works.leave(slot)
 	defer func() {
@@ -63,7 +62,9 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack
 	err := <-it.done
 	switch {
 	case err == nil:
-		r.observed.stored(ctx, r.deps.Now().Sub(m.PublishTime))
+		now := r.deps.Now()
+		r.observed.stored(ctx, now.Sub(m.PublishTime))
+		r.observed.acknowledged(ctx, it.committed, now)
 		return true
 	case errors.Is(err, store.ErrPoison):
 		return r.reject(ctx, m, stageCommit, err)
@@ -76,6 +77,8 @@ func (r *route) take(ctx context.Context, m bus.Message, it *item) error {
 	r.arriving.enter()
 	defer r.arriving.leave()
 	rec, err := r.decode(ctx, m, it.began)
+	it.submitted = r.deps.Now()
+	r.observed.decoded(ctx, it.submitted.Sub(it.began))
 	if err != nil {
 		return err
 	}
@@ -100,7 +103,7 @@ func (r *route) logPanic(stage, message string, value any) {
 
 // giveBack returns a message to Pub/Sub after a pause, which keeps a fault from being a storm.
 func (r *route) giveBack(ctx context.Context, stage string) bool {
-	r.observed.record(ctx, outcomeError, stage)
+	r.observed.record(outcomeError, stage)
 	pause(ctx, r.opts.RetryDelay)
 	return false
 }
@@ -128,7 +131,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 		r.observed.platformError("dead_letter")
 		return r.giveBack(ctx, stage)
 	}
-	r.observed.record(ctx, outcomeRejected, stage)
+	r.observed.record(outcomeRejected, stage)
 	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,
 		"message_id", m.ID, "reason", letter[bus.AttrReason], "field", letter[bus.AttrField])
 	return true

@@ -87,6 +87,7 @@ type shard struct {
 	queue  chan *item
 	recent recentKeys
 	next   *item // taken from the queue, in no batch yet
+	batch  *batch
 	// waiting are the records to try again; wake makes them due.
 	waiting []delayed
 	wake    chan struct{}
@@ -96,7 +97,7 @@ type shard struct {
 func newShard(r *route) *shard {
 	return &shard{
 		route: r, queue: make(chan *item, r.opts.MaxMessages), recent: newRecentKeys(recentKeysPerShard),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), batch: newBatch(),
 	}
 }
 
@@ -151,7 +152,8 @@ const arrivalYields = 32
 // tried again first, and waits for more only while messages are being decoded, up to the batch's limits.
 func (sh *shard) collect(rows int) *batch {
 	opts := sh.route.opts
-	b := newBatch()
+	b := sh.batch
+	b.reset()
 	sh.takeDue(b, rows)
 	if sh.next != nil && !b.full(rows, opts.BatchBytes) {
 		b.add(sh.next)

@@ -9,9 +9,12 @@ import (
 
 // batch gathers records by key: one row of a request must not be written twice, and only the
 // newest record of a key counts.
+//
+// A shard fills the same batch again once it is committed, so nothing of it may be kept.
 type batch struct {
 	byKey map[string]*winner
 	order []*winner
+	spare []winner // for the next keys
 	bytes int
 	// replaced counts the records that pending settled without a write.
 	replaced int
@@ -40,6 +43,25 @@ func (w *winner) tell(err error) {
 
 func newBatch() *batch { return &batch{byKey: map[string]*winner{}} }
 
+// reset empties the batch.
+func (b *batch) reset() {
+	clear(b.byKey)
+	clear(b.order)
+	*b = batch{byKey: b.byKey, order: b.order[:0]}
+}
+
+// winnersAtOnce is how many winners are allocated together.
+const winnersAtOnce = 64
+
+func (b *batch) newWinner(it *item) *winner {
+	if len(b.spare) == 0 {
+		b.spare = make([]winner, winnersAtOnce)
+	}
+	w := &b.spare[0]
+	w.item, b.spare = it, b.spare[1:]
+	return w
+}
+
 // full tells whether the batch has as much as a request should.
 func (b *batch) full(rows, bytes int) bool { return len(b.order) >= rows || b.bytes >= bytes }
 
@@ -54,7 +76,7 @@ func (b *batch) add(it *item) {
 	b.bytes += rowBytes(it.row)
 	w, ok := b.byKey[it.row.Key]
 	if !ok {
-		w = &winner{item: it}
+		w = b.newWinner(it)
 		b.byKey[it.row.Key] = w
 		b.order = append(b.order, w)
 		return

@@ -36,7 +36,7 @@ func (r *route) handle(ctx context.Context, m bus.Message) bool {
 
 func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
 	r.arriving.enter()
-	rec, err := r.decode(ctx, m, start)
+	rec, err := r.decode(ctx, m)
 	if err != nil {
 		r.arriving.leave()
 		if !rejected(err) {

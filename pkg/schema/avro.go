@@ -46,7 +46,7 @@ func (r *avroReader) binary(data []byte) ([]byte, error) {
 	var v any
 	rest, err := r.schema.Decode(data, &v)
 	if err != nil {
-		return nil, err
+		return nil, avroFault(err)
 	}
 	if len(rest) > 0 {
 		return nil, fmt.Errorf("%d bytes follow the record", len(rest))
@@ -57,9 +57,19 @@ func (r *avroReader) binary(data []byte) ([]byte, error) {
 func (r *avroReader) json(data []byte) ([]byte, error) {
 	var v any
 	if err := r.schema.DecodeJSON(data, &v); err != nil {
-		return nil, err
+		return nil, avroFault(err)
 	}
 	return r.object(v, len(data))
+}
+
+// avroFault leaves out what the library says of Go types, which is nothing to a publisher.
+func avroFault(err error) error {
+	for semantic := (*avro.SemanticError)(nil); errors.As(err, &semantic) && semantic.Err != nil; semantic = nil {
+		if err = semantic.Err; semantic.Field != "" {
+			return fmt.Errorf("field %.128q: %w", semantic.Field, err)
+		}
+	}
+	return err
 }
 
 // object writes a record in the order of its schema.

@@ -388,7 +388,8 @@ func (ds *Dataset) checkTime(r Record, published time.Time) *RejectError {
 	if v.num < 0 {
 		return reject(ReasonRange, ds.Time.Name, "%s is before 1970, which an event time cannot be", v.Text())
 	}
-	if ds.Retention > 0 && v.Time().Before(published.Add(-ds.Retention)) {
+	// The cells of a row have its time in whole milliseconds, and that is what garbage collection goes by.
+	if ds.Retention > 0 && floorMilli(v.Time()).Before(published.Add(-ds.Retention)) {
 		return reject(ReasonTooOld, ds.Time.Name, "%s is older than the retention of %s", v.Text(), FormatDuration(ds.Retention))
 	}
 	if ds.MaxAhead > 0 && v.Time().After(published.Add(ds.MaxAhead)) {

@@ -49,7 +49,9 @@ func (l *loader) dataset(e strictyaml.Entry) {
 		l.indexes(ds, n, &at)
 	}
 	if n := s.Get("retention"); n != nil {
-		ds.Retention = l.duration(n, "retention"+s.Where, "400d")
+		if ds.Retention = l.duration(n, "retention"+s.Where, "400d"); ds.Retention%time.Second != 0 {
+			l.Fault(n.At, "", "retention%s must be whole seconds, got %s", s.Where, n)
+		}
 		if s.Get("time") == nil {
 			l.Fault(n.At, "declare as time the timestamp or date field that says how old a row is", "retention needs the key \"time\"%s", s.Where)
 		}

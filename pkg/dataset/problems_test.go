@@ -197,6 +197,8 @@ func problemCases() []problemCase {
 			`f:14:16: retention in dataset flights must be a duration, got the number 400; write it with a unit, such as "400d"`},
 		{"retention no unit", "    time: at\n", "    time: at\n    retention: 4 days\n",
 			`f:14:16: retention in dataset flights "4 days" is no duration: expected a duration such as 400d, 2w, 36h or 50ms`},
+		{"retention in parts of a second", "    time: at\n", "    time: at\n    retention: 1500ms\n",
+			`f:14:16: retention in dataset flights must be whole seconds, got the text "1500ms"`},
 		{"retention zero", "    time: at\n", "    time: at\n    retention: 0d\n",
 			`f:14:16: retention in dataset flights must be greater than zero, got "0d"`},
 		{"retention negative", "    time: at\n", "    time: at\n    retention: -1d\n",

@@ -15,8 +15,10 @@ import (
 )
 
 type avroReader struct {
-	schema *avro.Schema
-	fields []string // of the record, in its order
+	schema  *avro.Schema
+	root    *avro.SchemaNode
+	records map[string]*avro.SchemaNode
+	fields  []string // of the record, in its order
 }
 
 func compileAvro(definition string) (reader, error) {
@@ -35,7 +37,8 @@ func compileAvro(definition string) (reader, error) {
 	if root.Type != "record" {
 		return nil, fmt.Errorf("the Avro schema is %.64q at its top, expected a record", root.Type)
 	}
-	r := &avroReader{schema: parsed}
+	r := &avroReader{schema: parsed, root: root, records: map[string]*avro.SchemaNode{}}
+	namedRecords(root, r.records)
 	for _, f := range root.Fields {
 		r.fields = append(r.fields, f.Name)
 	}
@@ -58,6 +61,9 @@ func (r *avroReader) json(data []byte) ([]byte, error) {
 	var v any
 	if err := r.schema.DecodeJSON(data, &v); err != nil {
 		return nil, avroFault(err)
+	}
+	if err := r.checkMembers(data); err != nil {
+		return nil, err
 	}
 	return r.object(v, len(data))
 }

@@ -106,11 +106,43 @@ func TestAvroFaults(t *testing.T) {
 		"binary as JSON":     {good, schema.JSON, "AVRO"},
 		"no encoding":        {good, "", `the schema encoding "" is not known`},
 		"a wrong type":       {[]byte(`{"origin":"SCL","delay_minutes":{"long":"x"},"extra":{}}`), schema.JSON, `field "delay_minutes"`},
+		"an unknown field":   {[]byte(`{"origin":"SCL","delay_minutes":null,"extra":{},"more":1}`), schema.JSON, `the schema has no field "more"`},
+		"a field twice":      {[]byte(`{"origin":"SCL","origin":"LIM","delay_minutes":null,"extra":{}}`), schema.JSON, `field "origin" stands twice`},
+		"a key twice":        {[]byte(`{"origin":"SCL","delay_minutes":null,"extra":{"a":"x","a":"y"}}`), schema.JSON, `field "extra.a" stands twice`},
 		"a missing field":    {[]byte(`{"origin":"SCL","delay_minutes":null}`), schema.JSON, "extra"},
 	} {
 		text, err := s.Read(c.data, c.enc)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %s, %v, want an error with %q", name, text, err, c.want)
+		}
+	}
+}
+
+// TestAvroMembers: at every depth, in lists, maps and unions, what the schema does not have is refused.
+func TestAvroMembers(t *testing.T) {
+	t.Parallel()
+	s := compile(t, schema.Avro, `{"type": "record", "name": "Tree", "namespace": "n", "fields": [
+		{"name": "v", "type": ["null", "int", {"type": "enum", "name": "E", "symbols": ["A"]}, {"type": "fixed", "name": "X", "size": 1}]},
+		{"name": "left", "type": ["null", "Tree"]},
+		{"name": "list", "type": ["null", {"type": "array", "items": "Tree"}]},
+		{"name": "map", "type": {"type": "map", "values": ["null", {"type": "record", "name": "Leaf", "fields": [{"name": "q", "type": "int"}]}]}}]}`)
+	leaf := func(v string) string { return `{"v":` + v + `,"left":null,"list":null,"map":{}%}` }
+	for name, text := range map[string]string{
+		"union":       leaf(`{"int":1}`),
+		"enum":        leaf(`{"n.E":"A"}`),
+		"fixed":       leaf(`{"n.X":"a"}`),
+		"bare union":  leaf(`1`),
+		"tree":        `{"v":null,"left":{"n.Tree":` + leaf("null") + `},"list":null,"map":{}}`,
+		"list":        `{"v":null,"left":null,"list":{"array":[` + leaf("null") + `]},"map":{}}`,
+		"map":         `{"v":null,"left":null,"list":null,"map":{"k":{"n.Leaf":{"q":1%}},"z":null}}`,
+		"in its form": `{"v":null,"left":null,"list":null,"map":{}%}`,
+	} {
+		if got, err := s.Read([]byte(strings.ReplaceAll(text, "%", "")), schema.JSON); err != nil {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+		got, err := s.Read([]byte(strings.ReplaceAll(text, "%", `,"lost":1`)), schema.JSON)
+		if err == nil || !strings.Contains(err.Error(), `lost"`) {
+			t.Errorf("%s with a member that is lost: %s, %v", name, got, err)
 		}
 	}
 }

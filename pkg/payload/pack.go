@@ -3,15 +3,9 @@ package payload
 import (
 	"bytes"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
-
-var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-
-var zstdWriter = sync.OnceValues(func() (*zstd.Encoder, error) { return zstd.NewWriter(nil) })
 
 // Pack compresses a payload for a message that has the encoding, Gzip or Zstd, in AttrEncoding.
 func Pack(encoding string, data []byte) ([]byte, error) {
@@ -19,7 +13,7 @@ func Pack(encoding string, data []byte) ([]byte, error) {
 	case Gzip:
 		return packGzip(data)
 	case Zstd:
-		w, err := zstdWriter()
+		w, err := pooled.zstdWriter()
 		if err != nil {
 			return nil, fmt.Errorf("open the zstd encoder: %w", err)
 		}
@@ -30,8 +24,11 @@ func Pack(encoding string, data []byte) ([]byte, error) {
 
 func packGzip(data []byte) ([]byte, error) {
 	var b bytes.Buffer
-	w := gzipWriters.Get().(*gzip.Writer)
-	defer gzipWriters.Put(w)
+	w, ok := pooled.gzipWriters.Get().(*gzip.Writer)
+	if !ok {
+		w = gzip.NewWriter(nil)
+	}
+	defer pooled.gzipWriters.Put(w)
 	w.Reset(&b)
 	_, err := w.Write(data)
 	if err == nil {

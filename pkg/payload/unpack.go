@@ -35,8 +35,12 @@ func Unpack(encoding string, data []byte) ([]byte, error) {
 	default:
 		return nil, rejectf(dataset.ReasonBadEncoding, "the encoding %.64q of the attribute %s is not known; gzip and zstd are", encoding, AttrEncoding)
 	}
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
+	scratch, ok := pooled.scratches.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, 0, dataset.MaxRecordBytes+1)
+		scratch = &b
+	}
+	defer pooled.scratches.Put(scratch)
 	out, err := unpack((*scratch)[:0], data)
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -50,20 +54,33 @@ func Unpack(encoding string, data []byte) ([]byte, error) {
 // errTooLarge says that there is more than a scratch buffer takes.
 var errTooLarge = errors.New("too large")
 
-// scratches are buffers to unpack into: their capacity is the bound, and a record is copied out of
-// them in its own size.
-var scratches = sync.Pool{New: func() any {
-	b := make([]byte, 0, dataset.MaxRecordBytes+1)
-	return &b
-}}
+// codecs are what packing and unpacking use again and again.
+type codecs struct {
+	// scratches are *[]byte to unpack into: their capacity is the bound, and a record is copied out
+	// of them in its own size.
+	scratches                sync.Pool
+	gzipReaders, gzipWriters sync.Pool
+	zstdReader               func() (*zstd.Decoder, error)
+	zstdWriter               func() (*zstd.Encoder, error)
+}
 
-var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
+//nolint:gochecknoglobals // Pools have no state that anybody sees.
+var pooled = codecs{
+	zstdReader: sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxWindow),
+			zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
+	}),
+	zstdWriter: sync.OnceValues(func() (*zstd.Encoder, error) { return zstd.NewWriter(nil) }),
+}
 
 func gunzip(dst, data []byte) ([]byte, error) {
 	// A bytes.Reader is read byte by byte, so what is behind the stream stays in it.
 	in := bytes.NewReader(data)
-	r := gzipReaders.Get().(*gzip.Reader)
-	defer gzipReaders.Put(r)
+	r, ok := pooled.gzipReaders.Get().(*gzip.Reader)
+	if !ok {
+		r = new(gzip.Reader)
+	}
+	defer pooled.gzipReaders.Put(r)
 	if err := r.Reset(in); err != nil {
 		return nil, whole(err)
 	}
@@ -102,16 +119,11 @@ func whole(err error) error {
 // a buffer, it costs no memory.
 const maxWindow = 128 << 20
 
-var zstdReader = sync.OnceValues(func() (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxWindow),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
-})
-
 func unzstd(dst, data []byte) ([]byte, error) {
 	if err := checkFrame(data); err != nil {
 		return nil, err
 	}
-	r, err := zstdReader()
+	r, err := pooled.zstdReader()
 	if err != nil {
 		return nil, err
 	}

@@ -22,8 +22,8 @@ type avroReader struct {
 }
 
 func compileAvro(definition string) (reader, error) {
-	opts := make([]avro.SchemaOpt, 0, len(avroTexts)+2)
-	for _, t := range avroTexts {
+	var opts []avro.SchemaOpt
+	for _, t := range avroTexts() {
 		opts = append(opts, avro.WithCustomType(t))
 	}
 	for _, kind := range []string{"bytes", "fixed"} {
@@ -144,22 +144,24 @@ func appendAvro(dst []byte, v any) ([]byte, error) {
 const localLayout = "2006-01-02T15:04:05.999999999"
 
 // avroTexts are the logical types with a text of their own. The first that fits a type is taken.
-var avroTexts = []avro.CustomType{
-	{LogicalType: "date", Decode: integerText(func(n int64) any {
-		return time.Unix(0, 0).UTC().AddDate(0, 0, int(n)).Format(time.DateOnly)
-	})},
-	{LogicalType: "timestamp-millis", Decode: integerText(instant(time.UnixMilli, time.RFC3339Nano))},
-	{LogicalType: "timestamp-micros", Decode: integerText(instant(time.UnixMicro, time.RFC3339Nano))},
-	{LogicalType: "timestamp-nanos", Decode: integerText(instant(unixNano, time.RFC3339Nano))},
-	{LogicalType: "local-timestamp-millis", Decode: integerText(instant(time.UnixMilli, localLayout))},
-	{LogicalType: "local-timestamp-micros", Decode: integerText(instant(time.UnixMicro, localLayout))},
-	{LogicalType: "local-timestamp-nanos", Decode: integerText(instant(unixNano, localLayout))},
-	{LogicalType: "time-millis", Decode: integerText(instant(time.UnixMilli, clockLayout))},
-	{LogicalType: "time-micros", Decode: integerText(instant(time.UnixMicro, clockLayout))},
-	{LogicalType: "decimal", AvroType: "bytes", Decode: decimalText},
-	{LogicalType: "decimal", AvroType: "fixed", Decode: decimalText},
-	{LogicalType: "uuid", AvroType: "fixed", Decode: uuidText},
-	{LogicalType: "duration", AvroType: "fixed", Decode: durationText},
+func avroTexts() []avro.CustomType {
+	return []avro.CustomType{
+		{LogicalType: "date", Decode: integerText(func(n int64) any {
+			return time.Unix(0, 0).UTC().AddDate(0, 0, int(n)).Format(time.DateOnly)
+		})},
+		{LogicalType: "timestamp-millis", Decode: integerText(instant(time.UnixMilli, time.RFC3339Nano))},
+		{LogicalType: "timestamp-micros", Decode: integerText(instant(time.UnixMicro, time.RFC3339Nano))},
+		{LogicalType: "timestamp-nanos", Decode: integerText(instant(unixNano, time.RFC3339Nano))},
+		{LogicalType: "local-timestamp-millis", Decode: integerText(instant(time.UnixMilli, localLayout))},
+		{LogicalType: "local-timestamp-micros", Decode: integerText(instant(time.UnixMicro, localLayout))},
+		{LogicalType: "local-timestamp-nanos", Decode: integerText(instant(unixNano, localLayout))},
+		{LogicalType: "time-millis", Decode: integerText(instant(time.UnixMilli, clockLayout))},
+		{LogicalType: "time-micros", Decode: integerText(instant(time.UnixMicro, clockLayout))},
+		{LogicalType: "decimal", AvroType: "bytes", Decode: decimalText},
+		{LogicalType: "decimal", AvroType: "fixed", Decode: decimalText},
+		{LogicalType: "uuid", AvroType: "fixed", Decode: uuidText},
+		{LogicalType: "duration", AvroType: "fixed", Decode: durationText},
+	}
 }
 
 const clockLayout = "15:04:05.999999999"

@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -29,12 +28,12 @@ func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	ctx, span := r.observed.start(ctx, r.ds)
 	defer span.End()
 
-	ack := r.settle(ctx, m, start)
+	ack := r.settle(ctx, m)
 	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
 	return ack
 }
 
-func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
+func (r *route) settle(ctx context.Context, m bus.Message) bool {
 	r.arriving.enter()
 	rec, err := r.decode(ctx, m)
 	if err != nil {

@@ -311,6 +311,11 @@ func TestOneFetch(t *testing.T) {
 		if _, err := d.JSON(t.Context(), []byte(avroRecord), of("r1", "BINARY")); err != nil {
 			t.Errorf("after a second: %v", err)
 		}
+		calls := service.calls.Load()
+		time.Sleep(time.Hour)
+		if _, err := d.JSON(t.Context(), []byte(avroRecord), of("r1", "BINARY")); err != nil || service.calls.Load() != calls {
+			t.Errorf("after an hour: %v, and %d more calls for what never changes", err, service.calls.Load()-calls)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package topiclog
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -159,6 +160,10 @@ func TestTopicWithSchema(t *testing.T) {
 	want("the new revision", newText, newer.GetRevisionId())
 	_, err := f.send("\x04a")
 	wantCode(t, "no revision fits", err, codes.InvalidArgument)
+
+	newest := f.commitSchema(strings.Replace(avroNew, `"name":"F"`, `"name":"F","doc":"the same"`, 1))
+	want("two revisions fit", newText, newest.GetRevisionId())
+	newer = newest
 
 	set.FirstRevisionId = newer.GetRevisionId()
 	_, err = f.pub.UpdateTopic(f.ctx, &pubsubpb.UpdateTopicRequest{Topic: &pubsubpb.Topic{Name: topicA, SchemaSettings: set}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"schema_settings"}}})

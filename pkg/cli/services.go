@@ -202,7 +202,7 @@ func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Da
 
 func (a *app) ingestDeps(p *platform) ingest.Deps {
 	deps := ingest.Deps{
-		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus, Payloads: payload.New(p.bus),
+		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus, Payloads: payload.New(p.bus, a.log),
 		Log: a.log, Meter: p.telemetry.Meter, Now: a.proc.Now,
 	}
 	if p.telemetry.Exporting {
@@ -279,7 +279,7 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, part
 		return nil, err
 	}
 	service, err := query.New(query.Options{}, query.Deps{
-		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Payloads: payload.New(p.bus), Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Payloads: payload.New(p.bus, a.log), Log: a.log, Now: a.proc.Now, CursorKey: key,
 		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows, Access: access,
 		Activity: activityOf(parts.worker),
 	})

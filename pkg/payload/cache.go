@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type schemaKey struct{ name, revision string }
 // cache keeps compiled schemas. A revision never changes, so what was compiled stays good.
 type cache struct {
 	schemas Schemas
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	entries map[schemaKey]*cached
@@ -40,8 +42,8 @@ type cached struct {
 	expire time.Time // of the error
 }
 
-func newCache(schemas Schemas) *cache {
-	return &cache{schemas: schemas, entries: map[schemaKey]*cached{}}
+func newCache(schemas Schemas, log *slog.Logger) *cache {
+	return &cache{schemas: schemas, log: log, entries: map[schemaKey]*cached{}}
 }
 
 func (c *cache) get(ctx context.Context, key schemaKey) (*schema.Schema, error) {
@@ -85,7 +87,7 @@ func (c *cache) entry(ctx context.Context, key schemaKey) (*cached, error) {
 	e := &cached{done: make(chan struct{})}
 	c.entries[key] = e
 	// Others may wait for the same fetch, so it does not end with the message that began it.
-	go e.fetch(context.WithoutCancel(ctx), c.schemas, key)
+	go c.fetch(context.WithoutCancel(ctx), e, key)
 	return e, nil
 }
 
@@ -98,11 +100,13 @@ func (e *cached) expired() bool {
 	}
 }
 
-func (e *cached) fetch(ctx context.Context, schemas Schemas, key schemaKey) {
+func (c *cache) fetch(ctx context.Context, e *cached, key schemaKey) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	defer close(e.done)
-	e.schema, e.err = compile(ctx, schemas, key)
+	if e.schema, e.err = compile(ctx, c.schemas, key); e.err != nil {
+		c.log.WarnContext(ctx, "schema not available, its messages are given back", "schema", key.name, "revision", key.revision, "error", e.err)
+	}
 	e.expire = time.Now().Add(faultTime)
 }
 
@@ -116,7 +120,7 @@ func compile(ctx context.Context, schemas Schemas, key schemaKey) (*schema.Schem
 	}
 	s, err := schema.Compile(ctx, schema.Language(language), definition)
 	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrBadSchema, err)
 	}
 	return s, nil
 }

@@ -5,7 +5,9 @@ package payload
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 
@@ -29,6 +31,9 @@ type Schemas interface {
 	Schema(ctx context.Context, name, revision string) (language, definition string, err error)
 }
 
+// ErrBadSchema says that a schema was fetched and cannot be used, which only a new revision mends.
+var ErrBadSchema = errors.New("the schema cannot be used")
+
 // Decoder reads payloads. It may be used by several goroutines.
 type Decoder struct {
 	compiled *cache
@@ -40,14 +45,14 @@ type Decoder struct {
 // largeBytes is the size from which on a message of a schema is large.
 const largeBytes = 64 << 10
 
-// New makes a decoder.
-func New(schemas Schemas) *Decoder {
-	return &Decoder{compiled: newCache(schemas), large: make(chan struct{}, runtime.GOMAXPROCS(0))}
+// New makes a decoder. The log tells of schemas that cannot be had, once a second at most for each.
+func New(schemas Schemas, log *slog.Logger) *Decoder {
+	return &Decoder{compiled: newCache(schemas, log), large: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // JSON returns the record of a message; the same slice when the payload is JSON already. What cannot
 // be read is a *dataset.RejectError. Any other error says that the schema could not be had, so the
-// message is to be tried again; it keeps the cause from Schemas.
+// message is to be tried again; it keeps the cause from Schemas, or is ErrBadSchema.
 func (d *Decoder) JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error) {
 	if len(attributes) == 0 {
 		return data, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,7 +139,7 @@ func TestUnpackRejects(t *testing.T) {
 
 func TestAttributes(t *testing.T) {
 	t.Parallel()
-	d := payload.New(nil)
+	d := payload.New(nil, silent())
 	for name, c := range map[string]struct {
 		attributes map[string]string
 		want       string // "" takes the payload as gzip
@@ -165,13 +166,15 @@ func TestAttributes(t *testing.T) {
 
 //nolint:paralleltest // Allocations are counted for the whole process.
 func TestPlainTakesNothing(t *testing.T) {
-	d, ctx, data := payload.New(nil), t.Context(), []byte(record)
+	d, ctx, data := payload.New(nil, silent()), t.Context(), []byte(record)
 	for _, attributes := range []map[string]string{nil, {"event_id": "1", "traceparent": "x"}} {
 		if n := testing.AllocsPerRun(100, func() { _, _ = d.JSON(ctx, data, attributes) }); n > 0 {
 			t.Errorf("a message with the attributes %v takes %v allocations", attributes, n)
 		}
 	}
 }
+
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // schemaService has schemas by their name and revision.
 type schemaService struct {
@@ -222,7 +225,7 @@ func of(revision, encoding string) map[string]string {
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	service := flightSchemas()
-	d := payload.New(service)
+	d := payload.New(service, silent())
 	for range 3 {
 		for name, c := range map[string]struct {
 			data       string
@@ -251,7 +254,8 @@ func TestSchemas(t *testing.T) {
 
 func TestSchemaFaults(t *testing.T) {
 	t.Parallel()
-	d := payload.New(flightSchemas())
+	var log bytes.Buffer
+	d := payload.New(flightSchemas(), slog.New(slog.NewTextHandler(&log, nil)))
 	elsewhere := of("r1", "BINARY")
 	elsewhere[payload.AttrSchemaName] = "_deleted-schema_"
 	for name, c := range map[string]struct {
@@ -271,6 +275,14 @@ func TestSchemaFaults(t *testing.T) {
 		if err == nil || errors.As(err, &reject) != (c.want != "") || reject != nil && reject.Reason != c.want {
 			t.Errorf("%s: got %s, %v, want %q", name, got, err, c.want)
 		}
+		if errors.Is(err, payload.ErrBadSchema) != (name == "a broken schema") {
+			t.Errorf("%s: %v is or is not ErrBadSchema", name, err)
+		}
+	}
+	for _, revision := range []string{"r9", "broken"} {
+		if n := strings.Count(log.String(), "schema="+schemaName+" revision="+revision+" "); n != 1 {
+			t.Errorf("revision %s is %d times in the log, want once:\n%s", revision, n, log.String())
+		}
 	}
 }
 
@@ -281,7 +293,7 @@ func TestOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := flightSchemas()
 		service.wait, service.err = make(chan struct{}), errors.New("unavailable")
-		d := payload.New(service)
+		d := payload.New(service, silent())
 		leaving, leave := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for i := range 100 {
@@ -326,7 +338,7 @@ func TestManySchemas(t *testing.T) {
 	for i := range 200 {
 		service.definitions[fmt.Sprintf("%s@x%d", schemaName, i)] = [2]string{"AVRO", avroFlight}
 	}
-	d := payload.New(service)
+	d := payload.New(service, silent())
 	for i := range 200 {
 		if _, err := d.JSON(t.Context(), []byte(avroRecord), of(fmt.Sprint("x", i), "BINARY")); err != nil {
 			t.Fatal(err)
@@ -358,7 +370,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func BenchmarkPayload(b *testing.B) {
-	d := payload.New(flightSchemas())
+	d := payload.New(flightSchemas(), silent())
 	in := func(encoding string) map[string]string { return map[string]string{"content-encoding": encoding} }
 	for _, c := range []struct {
 		name       string

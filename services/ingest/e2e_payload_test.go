@@ -179,7 +179,7 @@ func (w *payloadWorld) publish(name string, data []byte, attributes map[string]s
 // ingest runs the service, and collects dead letters, until the end of the test.
 func (w *payloadWorld) ingest() {
 	svc, err := ingest.New(ingest.Options{}, ingest.Deps{
-		Source: w.bus, Sink: w.cells, DeadLetters: w.bus, Payloads: payload.New(w.bus), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Source: w.bus, Sink: w.cells, DeadLetters: w.bus, Payloads: payload.New(w.bus, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	}, w.decl.Datasets)
 	if err != nil {
 		w.t.Fatal(err)

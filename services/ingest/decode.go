@@ -18,8 +18,8 @@ type Payloads interface {
 }
 
 // decode reads and checks the record of a message. Whether it is too old or too new depends on when
-// it was published and not on this machine's clock, which may be wrong.
-func (r *route) decode(ctx context.Context, m bus.Message) (dataset.Record, error) {
+// it was published and not on the time now, because this machine's clock may be wrong.
+func (r *route) decode(ctx context.Context, m bus.Message, _ time.Time) (dataset.Record, error) {
 	data := m.Data
 	if r.deps.Payloads != nil {
 		var err error

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -28,14 +29,14 @@ func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	ctx, span := r.observed.start(ctx, r.ds)
 	defer span.End()
 
-	ack := r.settle(ctx, m)
+	ack := r.settle(ctx, m, start)
 	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
 	return ack
 }
 
-func (r *route) settle(ctx context.Context, m bus.Message) bool {
+func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
 	r.arriving.enter()
-	rec, err := r.decode(ctx, m)
+	rec, err := r.decode(ctx, m, start)
 	if err != nil {
 		r.arriving.leave()
 		if !rejected(err) {

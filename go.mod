@@ -51,6 +51,11 @@ require (
 require github.com/hashicorp/hcl/v2 v2.25.0
 
 require (
+	github.com/bufbuild/protocompile v0.14.1 // indirect
+	github.com/twmb/avro v1.9.1 // indirect
+)
+
+require (
 	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674 // indirect
 	github.com/moby/spdystream v0.5.1 // indirect
 	k8s.io/streaming v0.37.2

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
+	vkit "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
@@ -67,6 +68,7 @@ type Client struct {
 
 	mu         sync.Mutex
 	publishers map[string]*pubsub.Publisher
+	schemas    *vkit.SchemaClient // nil until it is needed
 }
 
 // Open connects to the project. It does not fail when the service cannot be reached; Ping does.
@@ -95,7 +97,11 @@ func (c *Client) Close() error {
 		p.Stop()
 	}
 	clear(c.publishers)
-	return c.client.Close()
+	err := c.client.Close()
+	if c.schemas != nil {
+		_ = c.schemas.Close() // Where both share one connection it is closed by now.
+	}
+	return err
 }
 
 // Ping asks the service whether the topic exists. A caller with the right to publish only is

@@ -15,4 +15,6 @@ const (
 	AttrPublishTime  = AttrPrefix + "publish_time" // the original message's publish time, RFC 3339
 	AttrDataBytes    = AttrPrefix + "data_bytes"   // the original payload's size, when it had to be cut to fit
 	AttrAttempt      = AttrPrefix + "attempt"      // the delivery attempt, when the subscription counts them
+	AttrSchema       = AttrPrefix + "schema"       // the schema of the payload, name@revision, when its topic has one
+	AttrEncoding     = AttrPrefix + "encoding"     // JSON or BINARY, how the schema's message is written
 )

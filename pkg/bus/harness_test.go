@@ -49,6 +49,7 @@ func TestConformance(t *testing.T) {
 		{"follow holds", testFollowHolds},
 		{"forget followers", testForgetFollowers},
 		{"ensure retention", testEnsureRetention},
+		{"schema", testSchema},
 	}
 	for name, open := range map[string]func(*testing.T) *bench{"pstest": openPstest, "engine": openEngine, "emulator": openEmulator} {
 		t.Run(name, func(t *testing.T) {

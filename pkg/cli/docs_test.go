@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/latamctl/latamctl/pkg/config"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/proc"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 	"github.com/latamctl/latamctl/pkg/web"
@@ -126,6 +127,10 @@ func errorPage() string {
 	b.WriteString("# Errors of the HTTP API\n\nGenerated from the program; `make docs` writes it anew. Errors are `application/problem+json`; `code` is stable.\n")
 	for _, c := range web.Codes() {
 		fmt.Fprintf(&b, "\n## %s\n\n%d: %s. %s\n", strings.ToLower(string(c.Code)), c.Status, c.Title, c.Explanation)
+	}
+	b.WriteString("\n# Reasons for which a record is rejected\n\nA dead letter carries its reason in the attribute `latam.reason`, and a refused publication in `errors[].code`.\n\n| reason | meaning |\n|---|---|\n")
+	for _, r := range dataset.Reasons() {
+		fmt.Fprintf(&b, "| `%s` | %s. %s |\n", r.Reason, r.Title, r.Explanation)
 	}
 	return b.String()
 }

@@ -13,11 +13,13 @@ import (
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/config"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/payload"
 )
 
 // publishOptions are the flags of publish.
 type publishOptions struct {
 	file, format, dataDir string
+	compress              string
 	rate                  float64
 	skip                  int64
 	check, ignoreUnknown  bool
@@ -45,13 +47,14 @@ string, means missing.`,
 	f.StringVarP(&o.file, "file", "f", "-", "file to read; - is standard input")
 	f.StringVar(&o.format, "format", "", "ndjson or csv (default by the file's name, then its first byte)")
 	f.Float64Var(&o.rate, "rate", 0, "most records a second; 0 is as fast as they are taken")
+	f.StringVar(&o.compress, "compress", "", "gzip or zstd: compress each record and say so in its attribute "+payload.AttrEncoding)
 	f.Int64Var(&o.skip, "skip", 0, "leave out the first records, to resume")
 	f.BoolVar(&o.check, "check", false, "check each record first and send only good ones; exit 1 when one is refused")
 	f.BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "leave out CSV columns that the dataset does not have")
 	f.StringArrayVar(&o.null, "null", nil, "more text that means missing in a CSV cell, repeatable")
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
 	addCloudFlags(cmd, &o.cloud)
-	config.MarkInvocation(f, "file", "format", "rate", "skip", "check", "ignore-unknown", "null")
+	config.MarkInvocation(f, "file", "format", "rate", "compress", "skip", "check", "ignore-unknown", "null")
 	return cmd
 }
 
@@ -62,6 +65,9 @@ func (a *app) runPublish(ctx context.Context, name string, o publishOptions) err
 	}
 	if o.rate < 0 || o.skip < 0 {
 		return failf(exitUsage, "", "--rate and --skip cannot be negative")
+	}
+	if o.compress != "" && o.compress != payload.Gzip && o.compress != payload.Zstd {
+		return failf(exitUsage, "", "--compress must be %s or %s, got %q", payload.Gzip, payload.Zstd, o.compress)
 	}
 	records, err := a.openRecords(ds, o)
 	if err != nil {
@@ -136,7 +142,15 @@ func (r *publishRun) all(ctx context.Context, records *recordReader) error {
 
 // take adds a record to the batch, sending the batch before when it would not fit and after when it is full.
 func (r *publishRun) take(ctx context.Context, source string, record []byte) error {
-	if len(r.batch) > 0 && r.batchBytes+len(record) > bus.MaxBatchBytes {
+	message := bus.Message{Data: record}
+	if r.opts.compress != "" && r.read >= r.opts.skip {
+		var err error
+		if message.Data, err = payload.Pack(r.opts.compress, record); err != nil {
+			return err
+		}
+		message.Attributes = map[string]string{payload.AttrEncoding: r.opts.compress}
+	}
+	if len(r.batch) > 0 && r.batchBytes+len(message.Data) > bus.MaxBatchBytes {
 		if err := r.flush(ctx); err != nil {
 			return err
 		}
@@ -145,8 +159,8 @@ func (r *publishRun) take(ctx context.Context, source string, record []byte) err
 	if r.read <= r.opts.skip || !r.accept(source, record) {
 		return nil
 	}
-	r.batch = append(r.batch, bus.Message{Data: record})
-	r.batchBytes += len(record)
+	r.batch = append(r.batch, message)
+	r.batchBytes += len(message.Data)
 	if len(r.batch) >= r.batchLimit() {
 		return r.flush(ctx)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/payload"
 	"github.com/latamctl/latamctl/pkg/web"
 	"github.com/latamctl/latamctl/pkg/web/auth"
 	"github.com/latamctl/latamctl/services/ingest"
@@ -204,7 +205,7 @@ func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Da
 
 func (a *app) ingestDeps(p *platform) ingest.Deps {
 	deps := ingest.Deps{
-		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus,
+		Source: p.bus, Sink: p.store, Rows: p.store, DeadLetters: p.bus, Payloads: payload.New(p.bus, a.log),
 		Log: a.log, Meter: p.telemetry.Meter, Now: a.proc.Now,
 	}
 	if p.telemetry.Exporting {
@@ -281,7 +282,7 @@ func (a *app) listenAPI(ctx context.Context, p *platform, o serviceOptions, part
 		return nil, err
 	}
 	service, err := query.New(query.Options{}, query.Deps{
-		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Log: a.log, Now: a.proc.Now, CursorKey: key,
+		Declaration: a.decl, Store: p.store, Publisher: p.bus, Follower: p.bus, Payloads: payload.New(p.bus, a.log), Log: a.log, Now: a.proc.Now, CursorKey: key,
 		Warehouse: warehouse, AggregateOnRows: o.warehouse.onRows, Access: access,
 		Activity: activityOf(parts.worker),
 	})

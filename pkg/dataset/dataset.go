@@ -64,6 +64,8 @@ type Dataset struct {
 	Indexes []Index
 	// Retention is how long rows are kept by event time; 0 keeps them.
 	Retention time.Duration
+	// MaxAhead is how far the event time may lie after the publish time; 0 has no limit.
+	MaxAhead time.Duration
 	// Topic is the Pub/Sub topic id.
 	Topic string
 	API   API

@@ -35,7 +35,8 @@ func (r Record) Value(f *Field) Value { return r.Values[f.Index] }
 // Reason says in one word why a record was rejected.
 type Reason string
 
-// The reasons for which Decode rejects a record.
+// The reasons for which Decode rejects a record; the last two are those of pkg/payload, for what does
+// not become a JSON object.
 const (
 	ReasonBadJSON        Reason = "bad_json"
 	ReasonUnknownField   Reason = "unknown_field"
@@ -46,7 +47,10 @@ const (
 	ReasonRange          Reason = "range"
 	ReasonOversize       Reason = "oversize"
 	ReasonTooOld         Reason = "too_old"
+	ReasonTooNew         Reason = "too_new"
 	ReasonKeyTooLong     Reason = "key_too_long"
+	ReasonBadEncoding    Reason = "bad_encoding"
+	ReasonBadPayload     Reason = "bad_payload"
 )
 
 // RejectError is a record that breaks the declaration.
@@ -73,13 +77,15 @@ func badJSON(err error) *RejectError {
 	return reject(ReasonBadJSON, "", "%v", err)
 }
 
-// Decode reads one JSON object and checks it against the declaration. now
-// decides what is older than the retention. The error is always a
-// *RejectError for the first fault in the order of the text.
+// Decode reads one JSON object and checks it against the declaration. The
+// event time must lie between published less the retention and published plus
+// the limit of max_ahead, both included; published is when the record was or
+// will be published. The error is always a *RejectError for the first fault in
+// the order of the text.
 //
 // A member "id" that equals the row id of the record is dropped, so that a row
 // read from the API can be published again; any other "id" is unknown.
-func (ds *Dataset) Decode(data []byte, now time.Time) (Record, error) {
+func (ds *Dataset) Decode(data []byte, published time.Time) (Record, error) {
 	if len(data) > MaxRecordBytes {
 		return Record{}, reject(ReasonOversize, "", "the record has %d bytes, at most %d are taken", len(data), MaxRecordBytes)
 	}
@@ -91,7 +97,7 @@ func (ds *Dataset) Decode(data []byte, now time.Time) (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Dataset: ds, Values: d.values}
-	if err := d.finish(r, now); err != nil {
+	if err := d.finish(r, published); err != nil {
 		return Record{}, err
 	}
 	return r, nil
@@ -335,7 +341,7 @@ func checkLimits(f *Field, v Value) *RejectError {
 }
 
 // finish checks what concerns the record as a whole.
-func (d *decoder) finish(r Record, now time.Time) *RejectError {
+func (d *decoder) finish(r Record, published time.Time) *RejectError {
 	for i, f := range d.ds.Fields {
 		null := d.values[i].kind == kindNull
 		if null {
@@ -348,7 +354,7 @@ func (d *decoder) finish(r Record, now time.Time) *RejectError {
 			return reject(ReasonMissingField, f.Name, "the field is required")
 		}
 	}
-	if err := d.ds.checkTime(r, now); err != nil {
+	if err := d.ds.checkTime(r, published); err != nil {
 		return err
 	}
 	if n := r.keySize(d.ds.Key); n > MaxKeyBytes {
@@ -374,7 +380,7 @@ func (d *decoder) checkID(r Record) *RejectError {
 	return reject(ReasonUnknownField, IDMember, "the id is made from the key; leave it out, or send %s", quoteCut(id))
 }
 
-func (ds *Dataset) checkTime(r Record, now time.Time) *RejectError {
+func (ds *Dataset) checkTime(r Record, published time.Time) *RejectError {
 	if ds.Time == nil {
 		return nil
 	}
@@ -382,8 +388,12 @@ func (ds *Dataset) checkTime(r Record, now time.Time) *RejectError {
 	if v.num < 0 {
 		return reject(ReasonRange, ds.Time.Name, "%s is before 1970, which an event time cannot be", v.Text())
 	}
-	if ds.Retention > 0 && v.Time().Before(now.Add(-ds.Retention)) {
+	// The cells of a row have its time in whole milliseconds, and that is what garbage collection goes by.
+	if ds.Retention > 0 && floorMilli(v.Time()).Before(published.Add(-ds.Retention)) {
 		return reject(ReasonTooOld, ds.Time.Name, "%s is older than the retention of %s", v.Text(), FormatDuration(ds.Retention))
+	}
+	if ds.MaxAhead > 0 && v.Time().After(published.Add(ds.MaxAhead)) {
+		return reject(ReasonTooNew, ds.Time.Name, "%s is more than %s after the record was published", v.Text(), FormatDuration(ds.MaxAhead))
 	}
 	return nil
 }

@@ -201,8 +201,31 @@ func TestDecodeRetention(t *testing.T) {
 	if _, err := ds.Decode(record(testNow.AddDate(1000, 0, 0)), testNow); err != nil {
 		t.Errorf("in the future: %v", err)
 	}
+	// Its cells have the time 400d minus a part of a millisecond earlier, which is too old.
+	if _, err := ds.Decode(record(oldest.Add(time.Microsecond)), testNow.Add(time.Microsecond)); err == nil {
+		t.Error("a record is taken whose cells are garbage at once")
+	}
 	_, err := ds.Decode(record(oldest.Add(-1)), testNow)
 	want := "too_old: field departed_at: 2024-11-28T03:04:04.999999999Z is older than the retention of 400d"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestDecodeMaxAhead(t *testing.T) {
+	t.Parallel()
+	ds := load(t, strings.Replace(exampleYAML, "retention: 400d", "max_ahead: 24h", 1)).Dataset("flights")
+	record := func(at time.Time) []byte {
+		return []byte(`{"origin":"SCL","destination":"LIM","departed_at":"` + at.Format(time.RFC3339Nano) + `"}`)
+	}
+	if _, err := ds.Decode(record(testNow.Add(24*time.Hour)), testNow); err != nil {
+		t.Errorf("just taken: %v", err)
+	}
+	if _, err := ds.Decode(record(testNow.AddDate(-50, 0, 0)), testNow); err != nil {
+		t.Errorf("long ago: %v", err)
+	}
+	_, err := ds.Decode(record(testNow.Add(24*time.Hour+1)), testNow)
+	want := "too_new: field departed_at: 2026-01-03T03:04:05.000000001Z is more than 1d after the record was published"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -410,6 +433,22 @@ func checkValues(t *testing.T, r Record, data []byte) {
 		}
 		if !ok || v.IsMissing() {
 			t.Fatalf("%s is %v, want %s", f.Name, v, raw)
+		}
+	}
+}
+
+// BenchmarkDecodeToCells is what ingest does with a record besides sending it: decode, key and cells.
+func BenchmarkDecodeToCells(b *testing.B) {
+	ds := load(b, strings.Replace(exampleYAML, "retention: 400d", "retention: 40000d", 1)).Dataset("flights")
+	data := []byte(`{"origin":"DTW","departed_at":"2001-01-01T00:47:00Z","destination":"LAS","delay_minutes":66,"distance_miles":1750}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		rec, err := ds.Decode(data, testNow)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if row := rec.Row(testNow); row.Key == "" {
+			b.Fatal("no key")
 		}
 	}
 }

@@ -29,7 +29,7 @@ func (l *loader) dataset(e strictyaml.Entry) {
 	if fault := checkTableName(ds.Name); fault != "" {
 		l.Fault(e.At, "", "dataset name %s %s", quoteCut(ds.Name), fault)
 	}
-	s, ok := l.Section(e.Value, e.At, " in dataset "+strictyaml.Cut(ds.Name), "description", "fields", "key", "time", "indexes", "retention", "topic", "api", "slo")
+	s, ok := l.Section(e.Value, e.At, " in dataset "+strictyaml.Cut(ds.Name), "description", "fields", "key", "time", "indexes", "retention", "max_ahead", "topic", "api", "slo")
 	if !ok {
 		return
 	}
@@ -49,9 +49,17 @@ func (l *loader) dataset(e strictyaml.Entry) {
 		l.indexes(ds, n, &at)
 	}
 	if n := s.Get("retention"); n != nil {
-		ds.Retention = l.duration(n, "retention"+s.Where, "400d")
+		if ds.Retention = l.duration(n, "retention"+s.Where, "400d"); ds.Retention%time.Second != 0 {
+			l.Fault(n.At, "", "retention%s must be whole seconds, got %s", s.Where, n)
+		}
 		if s.Get("time") == nil {
 			l.Fault(n.At, "declare as time the timestamp or date field that says how old a row is", "retention needs the key \"time\"%s", s.Where)
+		}
+	}
+	if n := s.Get("max_ahead"); n != nil {
+		ds.MaxAhead = l.duration(n, "max_ahead"+s.Where, "24h")
+		if s.Get("time") == nil {
+			l.Fault(n.At, "declare as time the timestamp or date field that it limits", "max_ahead needs the key \"time\"%s", s.Where)
 		}
 	}
 	l.topic(ds, s, &at)

@@ -21,6 +21,7 @@ type described struct {
 	Key       []string            `json:"key"`
 	Time      string              `json:"time"`
 	Retention string              `json:"retention"`
+	MaxAhead  string              `json:"max_ahead"`
 	Topic     string              `json:"topic"`
 	Indexes   map[string][]string `json:"indexes"`
 	Auth      string              `json:"auth"`
@@ -77,6 +78,9 @@ func declared(ds *dataset.Dataset) described {
 	if ds.Retention > 0 {
 		d.Retention = dataset.FormatDuration(ds.Retention)
 	}
+	if ds.MaxAhead > 0 {
+		d.MaxAhead = dataset.FormatDuration(ds.MaxAhead)
+	}
 	for _, ix := range ds.Indexes {
 		d.Indexes[ix.Name] = fieldNames(ix.Fields)
 	}
@@ -114,6 +118,7 @@ func differences(want, got described) (faults []string) {
 	note("key", strings.Join(want.Key, ", "), strings.Join(got.Key, ", "))
 	note("time", want.Time, got.Time)
 	note("retention", want.Retention, got.Retention)
+	note("max_ahead", want.MaxAhead, got.MaxAhead)
 	note("topic", want.Topic, got.Topic)
 	note("auth", want.Auth, got.Auth)
 	note("quota_per_minute", want.Quota, got.Quota)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/payload"
 )
 
 // attrReserved begins the attribute names that Pub/Sub keeps for itself.
@@ -57,6 +58,11 @@ func deadLetter(ds *dataset.Dataset, m bus.Message, stage string, cause error) m
 	}
 	if m.DeliveryAttempt > 0 {
 		attrs[bus.AttrAttempt] = strconv.Itoa(m.DeliveryAttempt)
+	}
+	// Pub/Sub keeps the names of these attributes for itself, and without them a binary payload says nothing.
+	if name := m.Attributes[payload.AttrSchemaName]; name != "" {
+		attrs[bus.AttrSchema] = cut(name+"@"+m.Attributes[payload.AttrSchemaRevision], maxAttributeValueBytes)
+		attrs[bus.AttrEncoding] = cut(m.Attributes[payload.AttrSchemaEncoding], maxAttributeValueBytes)
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Attributes)) {
 		if len(attrs) == maxAttributes-1 { // One is kept free for the size of a payload that is cut.

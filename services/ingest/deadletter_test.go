@@ -41,6 +41,8 @@ func TestDeadLetterAttributes(t *testing.T) {
 		{"delivery attempt", nil, 5, with(map[string]string{bus.AttrAttempt: "5"})},
 		// A replayed dead letter that fails again must not carry the reasons of the first time.
 		{"ours are replaced", map[string]string{bus.AttrReason: "old", bus.AttrAttempt: "9", "latam.future": "x", "latamx": "kept"}, 0, with(map[string]string{"latamx": "kept"})},
+		{"a schema", map[string]string{"googclient_schemaname": "projects/p/schemas/s", "googclient_schemarevisionid": "r1", "googclient_schemaencoding": "BINARY"}, 0,
+			with(map[string]string{bus.AttrSchema: "projects/p/schemas/s@r1", bus.AttrEncoding: "BINARY"})},
 		{"reserved", map[string]string{"goog-x": "1", "googclient_deliveryattempt": "2", "goo": "kept"}, 0, with(map[string]string{"goo": "kept"})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -17,8 +17,9 @@ type Payloads interface {
 	JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error)
 }
 
-// decode reads and checks the record of a message.
-func (r *route) decode(ctx context.Context, m bus.Message, now time.Time) (dataset.Record, error) {
+// decode reads and checks the record of a message. Whether it is too old or too new depends on when
+// it was published and not on the time now, because this machine's clock may be wrong.
+func (r *route) decode(ctx context.Context, m bus.Message, _ time.Time) (dataset.Record, error) {
 	data := m.Data
 	if r.deps.Payloads != nil {
 		var err error
@@ -26,7 +27,7 @@ func (r *route) decode(ctx context.Context, m bus.Message, now time.Time) (datas
 			return dataset.Record{}, fmt.Errorf("read payload: %w", err)
 		}
 	}
-	return r.ds.Decode(data, now)
+	return r.ds.Decode(data, m.PublishTime)
 }
 
 // rejected tells whether the record is at fault, and not what was needed to read it.

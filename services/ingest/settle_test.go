@@ -76,7 +76,7 @@ func TestRejects(t *testing.T) {
 		{"wrong type", `{"code":"a","at":"1999-12-31T00:00:00Z","n":"x"}`, "wrong_type", "n"},
 		{"pattern", `{"code":"A!","at":"1999-12-31T00:00:00Z"}`, "pattern", "code"},
 		{"range", `{"code":"a","at":"1999-12-31T00:00:00Z","n":-1}`, "range", "n"},
-		{"too old by the service's clock", `{"code":"a","at":"1999-12-01T00:00:00Z"}`, "too_old", "at"},
+		{"too old when it was published", `{"code":"a","at":"1999-12-01T00:00:00Z"}`, "too_old", "at"},
 		{"too large", `{"code":"a","at":"1999-12-31T00:00:00Z","text":"` + strings.Repeat("x", dataset.MaxRecordBytes) + `"}`, "oversize", ""},
 	}
 	for _, tc := range cases {

@@ -22,6 +22,7 @@ type descriptionHead struct {
 	Key            []string            `json:"key"`
 	Time           string              `json:"time,omitempty"`
 	Retention      string              `json:"retention,omitempty"`
+	MaxAhead       string              `json:"max_ahead,omitempty"`
 	Topic          string              `json:"topic"`
 	Indexes        map[string][]string `json:"indexes,omitempty"`
 	Auth           string              `json:"auth"`
@@ -87,6 +88,9 @@ func describeHead(ds *dataset.Dataset, path string) descriptionHead {
 	}
 	if ds.Retention > 0 {
 		h.Retention = dataset.FormatDuration(ds.Retention)
+	}
+	if ds.MaxAhead > 0 {
+		h.MaxAhead = dataset.FormatDuration(ds.MaxAhead)
 	}
 	return h
 }

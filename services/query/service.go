@@ -38,6 +38,8 @@ type Deps struct {
 	Publisher   Publisher
 	// Follower serves the live streams; without it they are unavailable.
 	Follower Follower
+	// Payloads reads what the messages of the live streams hold; without it all is taken for JSON.
+	Payloads Payloads
 	Log      *slog.Logger
 	Now      func() time.Time
 	// CursorKey seals the cursors: 32 bytes, the same for all processes behind one address. Without

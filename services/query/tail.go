@@ -19,6 +19,12 @@ type Follower interface {
 	Follow(ctx context.Context, topic string, opts bus.FollowOptions, handle func(context.Context, bus.Message) bool) error
 }
 
+// Payloads turns the payload of a message into the JSON object of its record; pkg/payload's Decoder is
+// one. A payload that cannot be read is a *dataset.RejectError; after another error it is tried again.
+type Payloads interface {
+	JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error)
+}
+
 // TailOptions bound the live streams of rows. The zero value of a field means its default.
 type TailOptions struct {
 	// MaxTails is how many streams of one dataset run at once. Default 16.

@@ -93,14 +93,19 @@ func (f *fakeFollower) Follow(ctx context.Context, _ string, opts bus.FollowOpti
 			}
 			next++
 			workers.Go(func() {
-				f.hold(1)
-				if handle(ctx, m) {
-					f.mu.Lock()
-					f.acked++
-					f.mu.Unlock()
+				defer func() { <-places }()
+				// What is given back comes again.
+				for ctx.Err() == nil {
+					f.hold(1)
+					acked := handle(ctx, m)
+					f.hold(-1)
+					if acked {
+						f.mu.Lock()
+						f.acked++
+						f.mu.Unlock()
+						return
+					}
 				}
-				f.hold(-1)
-				<-places
 			})
 		}
 		select {

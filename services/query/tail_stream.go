@@ -228,7 +228,10 @@ func (t *tailStream) farewell(why string) (string, error) {
 // take is called with each message, on many goroutines. It returns when the message is settled.
 func (t *tailStream) take(ctx context.Context, m bus.Message) bool {
 	it := &tailItem{at: tailPosition{m.PublishTime, m.ID}, settled: make(chan struct{})}
-	rec, err := t.ep.ds.Decode(m.Data, t.s.deps.Now())
+	rec, err := t.decode(ctx, m)
+	if reject := (*dataset.RejectError)(nil); err != nil && !errors.As(err, &reject) {
+		return t.giveBack(ctx, err)
+	}
 	if it.skip = err != nil || !matchAll(t.query.filters, rec); !it.skip {
 		it.rec, it.row = rec, rec.Row(m.PublishTime)
 	}
@@ -245,6 +248,30 @@ func (t *tailStream) take(ctx context.Context, m bus.Message) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// giveBack leaves a message for later whose schema cannot be had now: its row would be missing.
+func (t *tailStream) giveBack(ctx context.Context, cause error) bool {
+	t.s.deps.Log.LogAttrs(ctx, slog.LevelWarn, "message of a live stream not read, it comes again", slog.String("dataset", t.ep.ds.Name), slog.Any("error", cause))
+	wait := time.NewTimer(maxStoreBackoff)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// decode reads the record of a message as ingest does.
+func (t *tailStream) decode(ctx context.Context, m bus.Message) (dataset.Record, error) {
+	data := m.Data
+	if t.s.deps.Payloads != nil {
+		var err error
+		if data, err = t.s.deps.Payloads.JSON(ctx, data, m.Attributes); err != nil {
+			return dataset.Record{}, fmt.Errorf("read payload: %w", err)
+		}
+	}
+	return t.ep.ds.Decode(data, m.PublishTime)
 }
 
 // accept moves the inbox to what is pending.

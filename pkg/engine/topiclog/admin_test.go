@@ -197,7 +197,7 @@ func TestSettings(t *testing.T) {
 		wantCode(t, c.cfg.String(), err, c.want)
 	}
 	for _, cfg := range []*pubsubpb.Topic{
-		{SchemaSettings: &pubsubpb.SchemaSettings{}}, {IngestionDataSourceSettings: &pubsubpb.IngestionDataSourceSettings{}},
+		{IngestionDataSourceSettings: &pubsubpb.IngestionDataSourceSettings{}},
 		{MessageTransforms: []*pubsubpb.MessageTransform{{}}},
 	} {
 		cfg.Name = topicB
@@ -328,29 +328,6 @@ func TestDetach(t *testing.T) {
 		_ = f.Stats()
 		f = f.reopen()
 	}
-}
-
-func TestSchemas(t *testing.T) {
-	t.Parallel()
-	f := open(t, Options{Dir: t.TempDir()})
-	sc, err := f.sch.CreateSchema(f.ctx, &pubsubpb.CreateSchemaRequest{Parent: project, SchemaId: "flight", Schema: &pubsubpb.Schema{Type: pubsubpb.Schema_AVRO, Definition: "{}"}})
-	if err != nil || sc.GetName() != project+"/schemas/flight" || sc.GetRevisionId() == "" {
-		t.Fatalf("create: %v, %v", sc, err)
-	}
-	f = f.reopen()
-	if got, err := f.sch.GetSchema(f.ctx, &pubsubpb.GetSchemaRequest{Name: sc.GetName()}); err != nil || !proto.Equal(got, sc) {
-		t.Errorf("get: %v, %v", got, err)
-	}
-	if res, err := f.sch.ListSchemas(f.ctx, &pubsubpb.ListSchemasRequest{Parent: project}); err != nil || len(res.GetSchemas()) != 1 || res.GetSchemas()[0].GetDefinition() != "" {
-		t.Errorf("list: %v, %v", res, err)
-	}
-	_, err = f.sch.ValidateMessage(f.ctx, &pubsubpb.ValidateMessageRequest{})
-	wantCode(t, "validate message", err, codes.Unimplemented)
-	if _, err := f.sch.DeleteSchema(f.ctx, &pubsubpb.DeleteSchemaRequest{Name: sc.GetName()}); err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.sch.GetSchema(f.ctx, &pubsubpb.GetSchemaRequest{Name: sc.GetName()})
-	wantCode(t, "get deleted", err, codes.NotFound)
 }
 
 // TestOddRequests calls every unary method of every service, without a

@@ -26,7 +26,7 @@ type metadata struct {
 	Topics        []topicMeta    `json:"topics,omitempty"`
 	Subscriptions []subMeta      `json:"subscriptions,omitempty"`
 	Snapshots     []snapshotMeta `json:"snapshots,omitempty"`
-	Schemas       []resource     `json:"schemas,omitempty"`
+	Schemas       []resource     `json:"schemas,omitempty"` // each revision; those of one schema from the oldest on
 }
 
 type topicMeta struct {
@@ -73,8 +73,10 @@ func (s *Server) save() error {
 	for _, sn := range s.snaps {
 		m.Snapshots = append(m.Snapshots, snapshotMeta{sn.uid, sn.topic.uid, sn.state.encode(0), e.json(sn.cfg)})
 	}
-	for _, sc := range s.schema {
-		m.Schemas = append(m.Schemas, e.json(sc))
+	for _, revs := range s.schema {
+		for _, rev := range revs {
+			m.Schemas = append(m.Schemas, e.json(rev.config))
+		}
 	}
 	b, err := json.Marshal(m)
 	if err = errors.Join(e.err, err); err != nil {
@@ -243,7 +245,7 @@ func (s *Server) loadSchemas(m metadata, _ map[uint64]*topic) error {
 		if err := protojson.Unmarshal(b, sc); err != nil {
 			return fmt.Errorf("read a schema of %s: %w", metadataFile, err)
 		}
-		s.schema[sc.GetName()] = sc
+		s.schema[sc.GetName()] = append(s.schema[sc.GetName()], newRevision(sc))
 	}
 	return nil
 }

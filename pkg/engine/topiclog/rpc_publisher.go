@@ -43,6 +43,9 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 	if err := checkMessages(req.GetMessages()); err != nil {
 		return nil, err
 	}
+	if err := p.applySchema(t, req.GetMessages()); err != nil {
+		return nil, err
+	}
 	if err := p.publish(ctx, t, req.GetMessages()); err != nil {
 		return nil, err
 	}
@@ -91,6 +94,9 @@ func (p *publisher) CreateTopic(_ context.Context, req *pubsubpb.Topic) (*pubsub
 	if p.topics[cfg.GetName()] != nil {
 		return nil, alreadyExists(cfg.GetName())
 	}
+	if err := p.checkSchemaSettings(cfg.GetSchemaSettings()); err != nil {
+		return nil, err
+	}
 	p.uid++
 	l, err := openLog(p.st, topicDir(p.uid), p.opts, p.newIDs)
 	if err != nil {
@@ -108,8 +114,6 @@ func (p *publisher) CreateTopic(_ context.Context, req *pubsubpb.Topic) (*pubsub
 func checkTopic(cfg *pubsubpb.Topic) error {
 	cfg.State, cfg.SatisfiesPzs, cfg.Tags = pubsubpb.Topic_ACTIVE, false, nil
 	switch {
-	case cfg.GetSchemaSettings() != nil:
-		return unimplemented("schema validation (schema_settings)")
 	case cfg.GetIngestionDataSourceSettings() != nil:
 		return unimplemented("ingestion from other sources (ingestion_data_source_settings)")
 	case len(cfg.GetMessageTransforms()) > 0:
@@ -147,6 +151,9 @@ func (p *publisher) UpdateTopic(_ context.Context, req *pubsubpb.UpdateTopicRequ
 	old := t.cfg.Load()
 	cfg := proto.CloneOf(old)
 	if err := updateTopic(cfg, in, req.GetUpdateMask().GetPaths()); err != nil {
+		return nil, err
+	}
+	if err := p.checkSchemaSettings(cfg.GetSchemaSettings()); err != nil {
 		return nil, err
 	}
 	t.cfg.Store(cfg)

@@ -3,10 +3,11 @@
 // the disk has it, and everything survives a restart.
 //
 // It serves google.pubsub.v1 Publisher, Subscriber and SchemaService for the
-// official clients. Pull and StreamingPull deliver at least once. What only
-// Google's infrastructure can do (push, exports, exactly-once delivery, schema
-// validation, message transforms, expiration of idle subscriptions) is
-// answered with Unimplemented or, for expiration, stored and not applied.
+// official clients. Pull and StreamingPull deliver at least once. Messages of a
+// topic with a schema, Avro or Protocol Buffers, are validated as they are
+// published. What only Google's infrastructure can do (push, exports,
+// exactly-once delivery, message transforms, expiration of idle subscriptions)
+// is answered with Unimplemented or, for expiration, stored and not applied.
 package topiclog
 
 import (
@@ -48,8 +49,8 @@ type Server struct {
 	orphan []*topic // deleted topics whose logs are still read
 	subs   map[string]*subscription
 	snaps  map[string]*snapshot
-	schema map[string]*pubsubpb.Schema
-	uid    uint64 // of the newest resource
+	schema map[string][]*revision // by name, from the oldest on, never empty; replaced, never changed
+	uid    uint64                 // of the newest resource
 }
 
 // Open reads the folder of the log, or begins one. It cuts what a crash left
@@ -82,7 +83,7 @@ func openOn(st storage, opts Options, lock io.Closer) (*Server, error) {
 	s := &Server{
 		opts: opts, st: st, lock: lock, volatile: opts.Dir == "", stop: make(chan struct{}),
 		topics: map[string]*topic{}, subs: map[string]*subscription{},
-		snaps: map[string]*snapshot{}, schema: map[string]*pubsubpb.Schema{},
+		snaps: map[string]*snapshot{}, schema: map[string][]*revision{},
 	}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, s.closeLogs())

@@ -266,12 +266,15 @@ func recordDescription(ds *dataset.Dataset) string {
 	if ds.Retention > 0 {
 		parts = append(parts, fmt.Sprintf("A record older than %s is refused.", dataset.FormatDuration(ds.Retention)))
 	}
+	if ds.MaxAhead > 0 {
+		parts = append(parts, fmt.Sprintf("A record more than %s ahead of its publication is refused.", dataset.FormatDuration(ds.MaxAhead)))
+	}
 	parts = append(parts, fmt.Sprintf("A record has at most %d bytes, its row key at most %d; a member stands once; null is the same as absent.", dataset.MaxRecordBytes, dataset.MaxKeyBytes))
 	return strings.Join(parts, " ")
 }
 
 // RecordSchema is the JSON Schema (2020-12) of a dataset's records. What passes it is taken by the
-// declaration but for what its description names: the event time, the retention, sizes, and members
+// declaration but for what its description names: the event time and how old or new it may be, sizes, and members
 // that stand twice.
 func RecordSchema(ds *dataset.Dataset) ([]byte, error) {
 	s := dialect{}.record(ds)

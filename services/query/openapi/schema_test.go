@@ -122,7 +122,7 @@ func beyondSchema(ds *dataset.Dataset, err error) bool {
 	}
 	f := ds.Field(r.Field)
 	switch r.Reason {
-	case dataset.ReasonTooOld, dataset.ReasonKeyTooLong, dataset.ReasonOversize, dataset.ReasonDuplicateField:
+	case dataset.ReasonTooOld, dataset.ReasonTooNew, dataset.ReasonKeyTooLong, dataset.ReasonOversize, dataset.ReasonDuplicateField:
 		return true
 	case dataset.ReasonRange: // of times: JSON Schema has no bounds for strings
 		return f.Type == dataset.Timestamp || f.Type == dataset.Date

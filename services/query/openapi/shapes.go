@@ -110,6 +110,7 @@ func (b *builder) headProperties() Map[*Schema] {
 		{"key", listOf(str(""), "The fields of the key, in order.")},
 		{"time", str("The field of the event time.")},
 		{"retention", str("How long rows are kept by their event time.")},
+		{"max_ahead", str("How far the event time may lie after the publication.")},
 		{"topic", str("The Pub/Sub topic of its records.")},
 		{"indexes", &Schema{Type: typeObject, AdditionalProperties: listOf(str(""), ""), Description: "The fields of each index."}},
 		{"auth", &Schema{Type: typeString, Enum: []any{authNone, authAPIKey, authOIDC, authGateway}}},

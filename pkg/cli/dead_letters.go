@@ -34,14 +34,14 @@ what one command holds, others do not see until it ends, or for 20 seconds when 
 
 // letterFlags are what the three commands share.
 type letterFlags struct {
-	dataDir                     string
-	cloud                       cloudOptions
+	dataDir, project            string
 	reason, stage, field, since string
 }
 
 func addLetterFlags(cmd *cobra.Command, o *letterFlags) {
-	cmd.Flags().StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
-	addCloudFlags(cmd, &o.cloud)
+	f := cmd.Flags()
+	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "folder of the running latamctl up")
+	f.StringVar(&o.project, "project", "", "Google Cloud project (default "+localProject+" on this machine)")
 }
 
 func addFilterFlags(cmd *cobra.Command, o *letterFlags) {
@@ -137,20 +137,42 @@ func (a *app) openLetterBox(ctx context.Context, name string, o letterFlags) (*l
 		return nil, err
 	}
 	if stack != nil {
-		o.cloud.project = stack.Project
-	}
-	p, err := a.openPlatform(ctx, "dead-letters", eng, o.cloud)
-	if err != nil {
-		return nil, err
+		o.project = stack.Project
 	}
 	opts := bus.LettersOptions{}
 	if eng.Kind != engine.GCP {
 		// An engine on this machine says that it has none only when it has none.
 		opts.EmptyAnswers, opts.Pause = 2, 30*time.Millisecond
 	}
-	b := &letterBox{app: a, ds: ds, client: p.bus, letters: p.bus.Letters(ds.DeadLetterSubscription(), opts)}
-	b.done = func() { a.close(p) }
+	b := &letterBox{app: a, ds: ds}
+	if b.client, b.done, err = a.openPubsub(ctx, eng, o.project); err != nil {
+		return nil, err
+	}
+	b.letters = b.client.Letters(ds.DeadLetterSubscription(), opts)
 	return b, nil
+}
+
+// openPubsub dials Pub/Sub alone: who reads dead letters may have no right to read rows.
+func (a *app) openPubsub(ctx context.Context, opts engine.Options, project string) (*bus.Client, func(), error) {
+	project, err := a.projectFor(opts.Kind, project)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts.Log = a.log
+	eng, err := engine.Start(ctx, opts)
+	if err != nil {
+		return nil, nil, engineFault(err)
+	}
+	client, err := bus.Open(ctx, bus.Options{Project: project, Client: eng.Pubsub})
+	if err != nil {
+		return nil, nil, errors.Join(fail(exitDenied, "", err), eng.Close())
+	}
+	return client, func() {
+		_ = client.Close() // The engine owns the connection.
+		if err := eng.Close(); err != nil {
+			a.log.Warn("close", "error", err)
+		}
+	}, nil
 }
 
 // close gives back what is held.

@@ -23,7 +23,7 @@ type LettersOptions struct {
 	EmptyAnswers int
 	// Pause is the wait after the first empty answer; it doubles with each. Default 100ms.
 	Pause time.Duration
-	// MaxHeld bounds how many messages are held at a time, and so memory, at about 400 bytes each.
+	// MaxHeld bounds how many messages are held at a time, and so memory, at about 1 KB each.
 	// Default 250000.
 	MaxHeld int
 	// CallTimeout bounds one request with the client's own retries. Default 15s.

@@ -28,6 +28,10 @@ datasets:
       raw:   {type: bytes}
       doc:   {type: json}
     key: [code]
+  timed:
+    fields: {code: {type: string, required: true}, at: {type: timestamp, required: true}}
+    key: [code]
+    time: at
 `
 
 func loadThings(t testing.TB) *dataset.Dataset {

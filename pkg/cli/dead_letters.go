@@ -122,6 +122,8 @@ type letterBox struct {
 	client  *bus.Client
 	letters *bus.Letters
 	done    func()
+	// payloads reads what is not plain JSON; nil leaves it as it is.
+	payloads payloadReader
 	// complete says that all letters were seen that nobody else holds.
 	complete bool
 }

@@ -328,3 +328,39 @@ func TestLettersOfOthers(t *testing.T) {
 	p.done <- nil
 	checkReplayed(t, r, "events", map[string]time.Time{"native": at, "twice": at, "other": {}}, "1")
 }
+
+// TestDeadLettersOnGooglesEmulators: looking, correcting and dropping work on the Cloud SDK's
+// emulators as on the engine of up.
+func TestDeadLettersOnGooglesEmulators(t *testing.T) {
+	t.Parallel()
+	e := startEmulators(t)
+	dir := t.TempDir()
+	writeFile(t, dir, "latam.yaml", lettersFile("events"))
+	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	start(t, dir, e.env(), "ingest", "--admin", admin)
+	awaitReady(t, "http://"+admin)
+	var records strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&records, `{"code":"k%d","n":"x"}`+"\n", i)
+	}
+	writeFile(t, dir, "bad.ndjson", records.String()+"{}\n")
+	run(t, dir, e.env(), "publish", "events", "-f", "bad.ndjson")
+	settled(t, "http://"+admin, "rejected", 51)
+	list := func(want string) {
+		t.Helper()
+		eventually(t, 30*time.Second, func() (bool, string) {
+			out := run(t, dir, e.env(), "dead-letters", "list", "events", "--summary", "-o", "json")
+			return strings.Contains(out, want), out
+		})
+	}
+	list(`"matched":51`)
+	list(`"matched":51`) // Looking has taken nothing away.
+	out := run(t, dir, e.env(), "dead-letters", "replay", "events", "--reason", "wrong_type", "--set", "n=7")
+	if !strings.Contains(out, "50 records published to events") {
+		t.Errorf("replay said %q", out)
+	}
+	settled(t, "http://"+admin, "ok", 50)
+	list(`"matched":1`)
+	run(t, dir, e.env(), "dead-letters", "replay", "events", "--all", "--drop", "--yes")
+	list(`"matched":0`)
+}

@@ -30,6 +30,8 @@ type deadLetter struct {
 
 	letterID string
 	data     []byte
+	// schema is the one that the payload keeps to, name@revision, "" without one.
+	schema, schemaEncoding string
 }
 
 const (
@@ -44,6 +46,10 @@ const (
 	reasonUnknown = "unknown"
 	// reasonRefused is that of a record that Bigtable would not take.
 	reasonRefused = "refused_by_store"
+
+	reasonTooNew      = "too_new"
+	reasonBadEncoding = "bad_encoding"
+	reasonBadPayload  = "bad_payload"
 )
 
 // readDeadLetter reads what a message of a dead-letter topic says about itself.
@@ -53,6 +59,7 @@ func readDeadLetter(m bus.Message) deadLetter {
 		ID: get(bus.AttrMessageID), Rejected: m.PublishTime, Published: m.PublishTime,
 		Stage: get(bus.AttrStage), Reason: get(bus.AttrReason), Field: get(bus.AttrField), Error: get(bus.AttrError),
 		Attributes: originalAttributes(m.Attributes), letterID: m.ID, data: m.Data,
+		schema: get(attrLetterSchema), schemaEncoding: get(attrLetterEncoding),
 	}
 	l.Deliveries, _ = strconv.Atoi(get(bus.AttrAttempt)) // Without one it was not counted.
 	l.CutFrom, _ = strconv.Atoi(get(bus.AttrDataBytes))  // Without one it is whole.
@@ -61,6 +68,9 @@ func readDeadLetter(m bus.Message) deadLetter {
 	switch {
 	case l.Reason != "":
 	case forwarded:
+		if name := get(attrSchemaName); name != "" {
+			l.schema, l.schemaEncoding = name+"@"+get(attrSchemaRevision), get(attrSchemaEncoding)
+		}
 		l.Reason = reasonUndeliverable
 		l.ID = "" // A record that was replayed before brings none of ours, or that of another time.
 		l.Deliveries, _ = strconv.Atoi(get(attrForwarded + "DeliveryCount"))
@@ -99,37 +109,81 @@ func originalAttributes(attributes map[string]string) map[string]string {
 	return original
 }
 
+// payloadReader reads payloads that are not plain JSON, by the attributes of their message. What
+// cannot be read is a *dataset.RejectError; any other error is no fault of the payload.
+type payloadReader interface {
+	JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error)
+}
+
 // errEncoded says that a payload is not the JSON of its record.
 var errEncoded = errors.New("its payload is not plain JSON")
 
-// recordJSON is the JSON object of a letter's record. It is the one place that knows how payloads
-// are encoded: an error that is not a *dataset.RejectError says that this one cannot be read here.
-func recordJSON(_ context.Context, _ *dataset.Dataset, l *deadLetter) ([]byte, error) {
-	if encoding := l.Attributes[attrEncoding]; encoding != "" {
-		return nil, fmt.Errorf("%w but %s", errEncoded, encoding)
+// recordJSON is the JSON object of a letter's record.
+func (b *letterBox) recordJSON(ctx context.Context, l *deadLetter) ([]byte, error) {
+	how := l.encoded()
+	switch {
+	case how == "":
+		return l.data, nil
+	case b.payloads == nil:
+		return nil, fmt.Errorf("%w but %s", errEncoded, how)
 	}
-	return l.data, nil
+	return b.payloads.JSON(ctx, l.data, l.payloadAttributes())
 }
 
-// attrEncoding names how a payload is encoded.
-const attrEncoding = "content-encoding"
+// The attributes that say how a payload is written. Those of a schema are Pub/Sub's own, which the
+// letter has under other names, because nobody else may publish them.
+const (
+	attrContentEncoding = "content-encoding"
+	attrLetterSchema    = bus.AttrPrefix + "schema" // name@revision
+	attrLetterEncoding  = bus.AttrPrefix + "encoding"
+	attrSchemaName      = "googclient_schemaname"
+	attrSchemaRevision  = "googclient_schemarevisionid"
+	attrSchemaEncoding  = "googclient_schemaencoding"
+)
+
+// encoded says how the payload is written, "" for plain JSON.
+func (l *deadLetter) encoded() string {
+	for name, value := range l.Attributes {
+		if strings.EqualFold(name, attrContentEncoding) {
+			return value
+		}
+	}
+	if l.schema != "" {
+		return "a message of schema " + l.schema
+	}
+	return ""
+}
+
+// payloadAttributes are the attributes that the original message had for its reader.
+func (l *deadLetter) payloadAttributes() map[string]string {
+	if l.schema == "" {
+		return l.Attributes
+	}
+	all := maps.Clone(l.Attributes)
+	if all == nil {
+		all = map[string]string{}
+	}
+	all[attrSchemaName], all[attrSchemaRevision], _ = strings.Cut(l.schema, "@")
+	all[attrSchemaEncoding] = l.schemaEncoding
+	return all
+}
 
 // plainAttributes are the attributes of a record whose payload is JSON from now on.
 func plainAttributes(attributes map[string]string) map[string]string {
 	plain := maps.Clone(attributes)
-	delete(plain, attrEncoding)
+	maps.DeleteFunc(plain, func(name, _ string) bool { return strings.EqualFold(name, attrContentEncoding) })
 	return plain
 }
 
 // check decodes a letter's record with the declaration as it is now. A *dataset.RejectError says
-// why it would be rejected again; errEncoded that it cannot be told here.
-func (l *deadLetter) check(ctx context.Context, ds *dataset.Dataset, now time.Time) error {
+// why it would be rejected again; any other error that it cannot be told here.
+func (b *letterBox) check(ctx context.Context, l *deadLetter) error {
 	if l.CutFrom > 0 {
 		return &dataset.RejectError{Reason: dataset.ReasonOversize, Detail: cutText(l)}
 	}
-	text, err := recordJSON(ctx, ds, l)
+	text, err := b.recordJSON(ctx, l)
 	if err == nil {
-		_, err = ds.Decode(text, now)
+		_, err = b.ds.Decode(text, b.app.proc.Now())
 	}
 	return err
 }
@@ -151,6 +205,9 @@ func reasonText(reason string) string {
 		string(dataset.ReasonOversize):       "The record is larger than is taken.",
 		string(dataset.ReasonTooOld):         "The record was older than the retention, so that it would have been deleted at once.",
 		string(dataset.ReasonKeyTooLong):     "The key makes a longer row key than Bigtable takes.",
+		reasonTooNew:                         "The event time was further ahead than is taken when the record was published; a replay is judged by its own time.",
+		reasonBadEncoding:                    "The payload cannot be unpacked, or its attribute content-encoding names no known way.",
+		reasonBadPayload:                     "The payload is no message of the schema of its topic.",
 		reasonRefused:                        "Bigtable refused the row itself; the record keeps to the declaration.",
 		reasonUndeliverable:                  "Ingest never settled the record: it was away, crashed on it, or Bigtable was unreachable for longer than the deliveries took.",
 		reasonUnknown:                        "Somebody else has published to the dead-letter topic.",
@@ -167,6 +224,6 @@ func knownReasons() []string {
 		string(dataset.ReasonBadJSON), string(dataset.ReasonUnknownField), string(dataset.ReasonMissingField),
 		string(dataset.ReasonDuplicateField), string(dataset.ReasonWrongType), string(dataset.ReasonPattern), string(dataset.ReasonRange),
 		string(dataset.ReasonOversize), string(dataset.ReasonTooOld), string(dataset.ReasonKeyTooLong),
-		reasonRefused, reasonUndeliverable, reasonUnknown,
+		reasonTooNew, reasonBadEncoding, reasonBadPayload, reasonRefused, reasonUndeliverable, reasonUnknown,
 	}
 }

@@ -146,7 +146,7 @@ func (a *app) runListLetters(ctx context.Context, name string, o listLettersOpti
 				continue
 			}
 			matched++
-			groups.add(l, l.check(ctx, box.ds, a.proc.Now()) == nil)
+			groups.add(l, box.check(ctx, l) == nil)
 			switch {
 			case o.summary:
 			case o.limit > 0:

@@ -253,17 +253,21 @@ func (r *letterReplay) prepare(ctx context.Context, l *deadLetter) (*replayItem,
 	}
 	changed, changes := *l, []change(nil)
 	if len(r.edits) > 0 {
-		text, err := recordJSON(ctx, r.box.ds, l)
+		text, err := r.box.recordJSON(ctx, l)
 		if err == nil {
 			changed.data, changes, err = applyEdits(r.box.ds, text, r.edits)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot be changed: %w", err)
 		}
-		changed.Attributes = plainAttributes(l.Attributes)
+		if len(changes) > 0 {
+			changed.Attributes, changed.schema = plainAttributes(l.Attributes), ""
+		} else {
+			changed.data = l.data // What stays as it was keeps its encoding, too.
+		}
 	}
 	var again *dataset.RejectError
-	switch err := changed.check(ctx, r.box.ds, r.app.proc.Now()); {
+	switch err := r.box.check(ctx, &changed); {
 	case err == nil:
 	case errors.As(err, &again) && !r.opts.force:
 		return nil, fmt.Errorf("would be rejected again: %w", err)

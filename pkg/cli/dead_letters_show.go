@@ -94,7 +94,7 @@ type shownLetter struct {
 
 func (a *app) printLetter(ctx context.Context, b *letterBox, found []deadLetter) error {
 	l := &found[0]
-	now := l.check(ctx, b.ds, a.proc.Now())
+	now := b.check(ctx, l)
 	doc := shownLetter{
 		Schema: "latamctl.dead-letters-show/v1", Dataset: b.ds.Name, Copies: len(found), Letter: documentOf(l),
 		Explanation: reasonText(l.Reason), AcceptedNow: now == nil, Next: b.nextSteps(l, now),
@@ -108,11 +108,15 @@ func (a *app) printLetter(ctx context.Context, b *letterBox, found []deadLetter)
 	if a.global.output == outputJSON {
 		return json.NewEncoder(a.proc.Out).Encode(doc)
 	}
-	writeLetter(a.proc.Out, l, doc)
+	payload := l.data
+	if text, err := b.recordJSON(ctx, l); err == nil {
+		payload = text
+	}
+	writeLetter(a.proc.Out, l, doc, payload)
 	return nil
 }
 
-func writeLetter(out io.Writer, l *deadLetter, doc shownLetter) {
+func writeLetter(out io.Writer, l *deadLetter, doc shownLetter, payload []byte) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%-12s %s\n", name, plan.Clean(fmt.Sprintf(format, args...)))
 	}
@@ -143,7 +147,7 @@ func writeLetter(out io.Writer, l *deadLetter, doc shownLetter) {
 		line("attribute", "%s: %s", name, l.Attributes[name])
 	}
 	line("payload", "%s", payloadTitle(l))
-	fmt.Fprintf(out, "%s\n\nnext\n", payloadText(l.data))
+	fmt.Fprintf(out, "%s\n\nnext\n", payloadText(payload))
 	for _, step := range doc.Next {
 		fmt.Fprintf(out, "  %s\n", plan.Clean(step))
 	}
@@ -151,6 +155,9 @@ func writeLetter(out io.Writer, l *deadLetter, doc shownLetter) {
 
 func payloadTitle(l *deadLetter) string {
 	title := fmt.Sprintf("%d bytes", len(l.data))
+	if how := l.encoded(); how != "" {
+		title += ", " + how
+	}
 	if l.CutFrom > 0 {
 		title = cutText(l)
 	}
@@ -214,10 +221,10 @@ func (b *letterBox) nextSteps(l *deadLetter, now error) []string {
 	switch {
 	case l.CutFrom > 0:
 		return []string{"it cannot be replayed: publish the record anew in less than 1 MiB, then", drop}
-	case now == nil || errors.Is(now, errEncoded):
+	case now == nil:
 		return []string{replay(), drop}
 	case !errors.As(now, &again):
-		return []string{replay("--dry-run"), drop}
+		return []string{replay() + "   # it cannot be checked here", drop}
 	}
 	switch f := b.ds.Field(again.Field); {
 	case again.Reason == dataset.ReasonUnknownField:
@@ -226,6 +233,8 @@ func (b *letterBox) nextSteps(l *deadLetter, now error) []string {
 			steps = slices.Insert(steps, 0, replay("--unset", shellArg(again.Field), "--set", near.Name+"=VALUE"))
 		}
 		return append(steps, "or declare the field in latam.yaml, then "+replay(), drop)
+	case again.Reason == reasonTooNew:
+		return []string{replay() + "   # when its time has come", drop}
 	case again.Reason == dataset.ReasonTooOld, again.Reason == dataset.ReasonOversize, again.Reason == dataset.ReasonKeyTooLong:
 		return []string{drop, "or raise the limit in latam.yaml where it has one, then " + replay()}
 	case f != nil:

@@ -428,3 +428,67 @@ func TestInterruptedLookGivesBack(t *testing.T) {
 		t.Errorf("left are %v", got)
 	}
 }
+
+// packed reads payloads that are the JSON in parentheses.
+type packed struct{}
+
+func (packed) JSON(_ context.Context, data []byte, attributes map[string]string) ([]byte, error) {
+	if attributes[attrSchemaName] == "projects/p/schemas/s" && (attributes[attrSchemaRevision] != "4f" || attributes[attrSchemaEncoding] != "BINARY") {
+		return nil, errors.New("the schema is away")
+	}
+	if !bytes.HasPrefix(data, []byte("(")) {
+		return nil, &dataset.RejectError{Reason: reasonBadEncoding, Detail: "no parentheses"}
+	}
+	return bytes.Trim(data, "()"), nil
+}
+
+// TestEncodedPayloads: what is not changed goes out as it came; what is, as plain JSON.
+func TestEncodedPayloads(t *testing.T) {
+	t.Parallel()
+	b := &letterBox{ds: loadThings(t), app: &app{proc: &proc.Process{Now: time.Now}}, payloads: packed{}}
+	good := `({"code":"a","n":1})`
+	zip := map[string]string{"Content-Encoding": "paren", "event_id": "e", bus.AttrReason: "range"}
+	schema := map[string]string{bus.AttrReason: "range", attrLetterSchema: "projects/p/schemas/s@4f", attrLetterEncoding: "BINARY"}
+	native := map[string]string{attrForwarded + "Subscription": "s", attrSchemaName: "projects/p/schemas/s", attrSchemaRevision: "4f", attrSchemaEncoding: "BINARY"}
+	away := map[string]string{bus.AttrReason: "range", attrLetterSchema: "projects/p/schemas/s@0"}
+	set := []edit{{"n", []byte("2")}}
+	for _, tc := range []struct {
+		name, data string
+		attributes map[string]string
+		edits      []edit
+		want       string
+		wantEvent  string
+		err        string
+	}{
+		{"as it was", good, zip, nil, good, "paren", ""},
+		{"set", good, zip, set, `{"code":"a","n":2}`, "", ""},
+		{"set to what it is", good, zip, []edit{{"n", []byte("1")}}, good, "paren", ""},
+		{"unreadable", `{`, zip, nil, "", "", "would be rejected again: bad_encoding"},
+		{"unreadable and set", `{`, zip, set, "", "", "cannot be changed: bad_encoding"},
+		{"schema as it was", good, schema, nil, good, "", ""},
+		{"schema set", good, schema, set, `{"code":"a","n":2}`, "", ""},
+		{"schema of Pub/Sub's letter", good, native, set, `{"code":"a","n":2}`, "", ""},
+		{"schema away", good, away, nil, good, "", ""},
+		{"schema away and set", good, away, set, "", "", "cannot be changed: the schema is away"},
+		{"still wrong", `({"code":"a","x":1})`, zip, set, "", "", "would be rejected again: unknown_field"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			l := readDeadLetter(bus.Message{ID: "1", PublishTime: time.Now(), Data: []byte(tc.data), Attributes: tc.attributes})
+			r := &letterReplay{app: b.app, box: b, edits: tc.edits}
+			item, err := r.prepare(t.Context(), &l)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("got %v, want %s", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := item.message; string(m.Data) != tc.want || m.Attributes["Content-Encoding"] != tc.wantEvent || m.Attributes[attrSchemaName] != "" {
+				t.Errorf("published %s with %v", m.Data, m.Attributes)
+			}
+		})
+	}
+}

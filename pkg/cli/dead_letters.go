@@ -122,6 +122,7 @@ type letterBox struct {
 	client  *bus.Client
 	letters *bus.Letters
 	done    func()
+	dataDir string
 	// payloads reads what is not plain JSON; nil leaves it as it is.
 	payloads payloadReader
 	// complete says that all letters were seen that nobody else holds.
@@ -146,7 +147,7 @@ func (a *app) openLetterBox(ctx context.Context, name string, o letterFlags) (*l
 		// An engine on this machine says that it has none only when it has none.
 		opts.EmptyAnswers, opts.Pause = 2, 30*time.Millisecond
 	}
-	b := &letterBox{app: a, ds: ds}
+	b := &letterBox{app: a, ds: ds, dataDir: o.dataDir}
 	if b.client, b.done, err = a.openPubsub(ctx, eng, o.project); err != nil {
 		return nil, err
 	}
@@ -239,8 +240,12 @@ func (b *letterBox) nothing(f *letterFilter) {
 func (b *letterBox) command(verb string, more ...string) string {
 	words := []string{"latamctl dead-letters", verb, b.ds.Name}
 	words = append(words, more...)
-	if b.app.global.env != localEnv {
-		words = append(words, "--env", b.app.global.env)
+	for _, flag := range [][3]string{
+		{"--config", b.app.global.config, ""}, {"--env", b.app.global.env, localEnv}, {"--data-dir", b.dataDir, defaultDataDir},
+	} {
+		if value := flag[1]; value != "" && value != flag[2] {
+			words = append(words, flag[0], shellArg(value))
+		}
 	}
 	return strings.Join(words, " ")
 }

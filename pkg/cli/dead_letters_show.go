@@ -249,7 +249,7 @@ func (b *letterBox) nextSteps(l *deadLetter, now error) []string {
 
 // shellArg quotes a word only where a shell needs it.
 func shellArg(text string) string {
-	if text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == "" {
+	if text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-") == "" {
 		return text
 	}
 	return shellQuote(text)

@@ -492,3 +492,22 @@ func TestEncodedPayloads(t *testing.T) {
 		})
 	}
 }
+
+// TestHintsAreWhole: a command that is to be copied works on the same letters.
+func TestHintsAreWhole(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		global  globalOptions
+		dataDir string
+		want    string
+	}{
+		{globalOptions{env: localEnv}, defaultDataDir, "latamctl dead-letters list things"},
+		{globalOptions{env: "prod", config: "my file.yaml"}, "", "latamctl dead-letters list things --config 'my file.yaml' --env prod"},
+		{globalOptions{env: localEnv}, "/tmp/x", "latamctl dead-letters list things --data-dir /tmp/x"},
+	} {
+		b := &letterBox{app: &app{global: tc.global}, ds: loadThings(t), dataDir: tc.dataDir}
+		if got := b.command("list"); got != tc.want {
+			t.Errorf("got %s, want %s", got, tc.want)
+		}
+	}
+}

@@ -50,6 +50,11 @@ func TestConformance(t *testing.T) {
 		{"forget followers", testForgetFollowers},
 		{"ensure retention", testEnsureRetention},
 		{"schema", testSchema},
+		{"letters", testLetters},
+		{"letters of two", testLettersTwo},
+		{"letters bound", testLettersBound},
+		{"letters interrupted", testLettersInterrupted},
+		{"letters not found", testLettersNotFound},
 	}
 	for name, open := range map[string]func(*testing.T) *bench{"pstest": openPstest, "engine": openEngine, "emulator": openEmulator} {
 		t.Run(name, func(t *testing.T) {

@@ -51,7 +51,7 @@ func deadLetter(ds *dataset.Dataset, m bus.Message, stage string, cause error) m
 		bus.AttrDataset:      ds.Name,
 		bus.AttrSubscription: ds.Subscription(),
 		bus.AttrMessageID:    m.ID,
-		bus.AttrPublishTime:  m.PublishTime.UTC().Format(time.RFC3339Nano),
+		bus.AttrPublishTime:  recordTime(m).UTC().Format(time.RFC3339Nano),
 	}
 	if field != "" {
 		attrs[bus.AttrField] = cut(field, maxAttributeValueBytes)

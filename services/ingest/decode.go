@@ -36,5 +36,14 @@ func rejected(err error) bool {
 	return errors.As(err, &reject)
 }
 
-// recordTime is the time of a record without a time field: when its message was published.
-func recordTime(m bus.Message) time.Time { return m.PublishTime }
+// recordTime is the time of a record without a time field: when its message was published. A dead
+// letter that is published again says when it was published first, else a replay would make an old
+// record newer than those that came after it. Only an earlier time is believed, and none that a cell
+// cannot have.
+func recordTime(m bus.Message) time.Time {
+	original, err := time.Parse(time.RFC3339Nano, m.Attributes[bus.AttrPublishTime])
+	if err != nil || original.Unix() < 0 || !original.Before(m.PublishTime) {
+		return m.PublishTime
+	}
+	return original.UTC()
+}

@@ -50,6 +50,8 @@ func loadDataset(t testing.TB) *dataset.Dataset {
 type topic struct {
 	rng  *rand.Rand
 	fail error // of the subscription
+	// redelivery is how long a message that was given back stays away.
+	redelivery time.Duration
 
 	mu       sync.Mutex
 	messages []bus.Message
@@ -92,7 +94,7 @@ func (p *topic) Follow(ctx context.Context, _ string, opts bus.FollowOptions, ha
 			slots <- struct{}{}
 			calls.Go(func() {
 				for !handle(ctx, m) && ctx.Err() == nil {
-					time.Sleep(10 * time.Millisecond) // It is redelivered.
+					time.Sleep(p.redelivery)
 				}
 				<-slots
 			})
@@ -212,7 +214,7 @@ type rig struct {
 
 func newRig(t *testing.T, seed uint64) *rig {
 	return &rig{
-		ds: loadDataset(t), topic: &topic{rng: rand.New(rand.NewPCG(seed, 1))},
+		ds: loadDataset(t), topic: &topic{rng: rand.New(rand.NewPCG(seed, 1)), redelivery: 10 * time.Millisecond},
 		table: newTable(rand.New(rand.NewPCG(seed, 2))), letters: &letters{},
 	}
 }
@@ -246,11 +248,12 @@ func TestReplayIsAsIfNothingHappened(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 3))
+			keys := []int{12, 150}[seed%2] // A key is written often, or hardly more than twice.
 			r := newRig(t, seed)
 			n := 0
 			step := func() {
 				n++
-				r.publishLive(record(fmt.Sprintf("k%d", rng.IntN(12)), rng.IntN(3), n), time.Duration(rng.IntN(5))*time.Millisecond)
+				r.publishLive(record(fmt.Sprintf("k%d", rng.IntN(keys)), rng.IntN(1+12/keys*2), n), time.Duration(rng.IntN(5))*time.Millisecond)
 			}
 			began := time.Now()
 			for range 400 {
@@ -356,6 +359,7 @@ func TestReplayOutlastsFailures(t *testing.T) {
 			r.topic.publish(record(fmt.Sprint(i), 1, i))
 		}
 		time.Sleep(time.Second)
+		r.topic.redelivery = 40 * time.Second // Far longer than nothing may come.
 		repaired := time.Now().Add(time.Minute)
 		r.table.refuse = func(dataset.Row) error {
 			if time.Now().Before(repaired) {

@@ -52,6 +52,7 @@ type topic struct {
 	fail error // of the subscription
 	// redelivery is how long a message that was given back stays away.
 	redelivery time.Duration
+	ahead      time.Duration // of its clock
 
 	mu       sync.Mutex
 	messages []bus.Message
@@ -61,7 +62,7 @@ type topic struct {
 func (p *topic) publish(data string) bus.Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := bus.Message{ID: strconv.Itoa(len(p.messages) + 9), Data: []byte(data), PublishTime: time.Now()}
+	m := bus.Message{ID: strconv.Itoa(len(p.messages) + 9), Data: []byte(data), PublishTime: time.Now().Add(p.ahead)}
 	p.messages = append(p.messages, m)
 	return m
 }
@@ -314,6 +315,72 @@ func shownVersions(rows map[string]map[int64]string) map[string]string {
 		shown[key] = fmt.Sprintf("%v %s", at, of[at[len(at)-1]])
 	}
 	return shown
+}
+
+// TestLaterRecordComesFirst: Pub/Sub may deliver what replaces a record of the window before that record.
+func TestLaterRecordComesFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1)
+		from := time.Now()
+		r.publishLive(record("a", 1, 1), time.Second)
+		to := time.Now()
+		r.publishLive(record("a", 1, 2), time.Second)
+		made := r.replay(t, Options{From: from, To: to})
+		made.follower = &oneByOne{r.topic, []int{1, 0}}
+		report, err := made.Run(t.Context())
+		if got := shownVersions(r.table.versions())["a\x00\x01"]; err != nil || report.Replaced != 1 || !strings.HasSuffix(got, " 2") {
+			t.Errorf("%v, %+v: the row is %s", err, report, got)
+		}
+	})
+}
+
+// TestClocksDiffer: a record that ingest stored before our write of an older one is stored once more,
+// although by the clock of Pub/Sub it was published after that write.
+func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1)
+		r.table.slowest = 50 * time.Millisecond
+		r.topic.ahead = 1500 * time.Millisecond
+		from := time.Now()
+		r.publishLive(record("a", 1, 1), time.Second)
+		var live sync.WaitGroup
+		live.Go(func() {
+			time.Sleep(time.Millisecond)
+			r.publishLive(record("a", 1, 2), 0)
+			time.Sleep(40 * time.Millisecond)
+		})
+		made := r.replay(t, Options{From: from, To: from.Add(2 * time.Second)})
+		made.follower = &oneByOne{r.topic, []int{0, 1}}
+		report, err := made.Run(t.Context())
+		live.Wait()
+		if got := shownVersions(r.table.versions())["a\x00\x01"]; err != nil || report.Later != 1 || !strings.HasSuffix(got, " 2") {
+			t.Errorf("%v, %+v: the row is %s", err, report, got)
+		}
+	})
+}
+
+// oneByOne delivers a message once the one before is settled.
+type oneByOne struct {
+	*topic
+	order []int
+}
+
+func (f *oneByOne) Follow(ctx context.Context, _ string, opts bus.FollowOptions, handle func(context.Context, bus.Message) bool) error {
+	opts.Ready(opts.From)
+	for _, i := range f.order {
+		for i >= len(f.next(0)) {
+			time.Sleep(time.Millisecond)
+		}
+		f.mu.Lock()
+		m := f.messages[i]
+		f.mu.Unlock()
+		handle(ctx, m)
+		time.Sleep(time.Second / 2)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // TestReplayRefills: rows that are gone come back, from the window only, and twice is as good as once.

@@ -162,6 +162,7 @@ func (r *Replay) Run(ctx context.Context) (Report, error) {
 	deps := r.deps
 	source := &source{replay: r, stop: stop}
 	deps.Source, deps.DeadLetters = source, counted{r.deps.DeadLetters, r.window}
+	deps.Meter = nil // What is old by nature must not count as late.
 	opts := r.opts.Worker
 	opts.MaxMessages, opts.MaxBytes = r.opts.MaxMessages, r.opts.MaxBytes
 	// Entries of a new index for rows already stored are the work of ingest.

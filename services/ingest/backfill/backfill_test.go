@@ -262,7 +262,7 @@ func TestKilledAnywhere(t *testing.T) {
 func TestLaterRecordWins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		all := slices.Concat([]string{`{"code":"x","n":1}`}, records(0, 3000, 40_000), []string{`{"code":"x","n":2}`}, records(3000, 40_000, 40_000))
+		all := slices.Concat([]string{`{"code":"x","n":1}`}, records(0, 3000, 120_000), []string{`{"code":"x","n":2}`}, records(3000, 120_000, 120_000))
 		w := newWorld(t, 1, file("a", all...))
 		b, l := w.start(Options{})
 		refusing := time.Now().Add(20 * time.Second)
@@ -277,7 +277,7 @@ func TestLaterRecordWins(t *testing.T) {
 				t.Errorf("row %q: %v", key, versions)
 			}
 		}
-		if b.Counts().Retried == 0 || len(w.rows) != 40_001 {
+		if b.Counts().Retried == 0 || len(w.rows) != 120_001 {
 			t.Errorf("%+v, %d rows", b.Counts(), len(w.rows))
 		}
 	})

@@ -50,7 +50,7 @@ func openGCS(ctx context.Context, name string, opts Options) (*gcs, error) {
 		TLSHandshakeTimeout: opts.Timeout, ResponseHeaderTimeout: opts.Timeout, MaxResponseHeaderBytes: 64 << 10,
 	}
 	scoped := append([]option.ClientOption{option.WithScopes(storage.DevstorageFullControlScope)}, client...)
-	transport, err := apitransport.NewTransport(ctx, base, scoped...)
+	transport, err := apitransport.NewTransport(ctx, storedTransport{base}, scoped...)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket gs://%s: %w: %w; gcloud auth application-default login signs in", name, ErrDenied, err)
 	}

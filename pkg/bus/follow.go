@@ -26,6 +26,9 @@ type FollowOptions struct {
 	// MaxMessages and MaxBytes are the most that may be unsettled. Defaults 1000 and 1 MiB.
 	MaxMessages int
 	MaxBytes    int
+	// Keep is how long the backlog is kept for a handle that is slow, at most a day. A topic that
+	// keeps its messages longer than that keeps them for this subscription, too. Default 10m.
+	Keep time.Duration
 }
 
 // Defaults fills in what is not set.
@@ -36,6 +39,9 @@ func (o FollowOptions) Defaults() FollowOptions {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 1 << 20
 	}
+	if o.Keep == 0 {
+		o.Keep = followerRetention
+	}
 	if o.Ready == nil {
 		o.Ready = func(time.Time) {}
 	}
@@ -45,9 +51,9 @@ func (o FollowOptions) Defaults() FollowOptions {
 const (
 	// followerInfix stands between the topic and the random part of a follower's subscription.
 	followerInfix = "-tail-"
-	// followerTTL is how long a subscription lives that its follower could not delete; the shortest
-	// that the service takes.
-	followerTTL = 24 * time.Hour
+	// followerTTL is how long a subscription lives that its follower could not delete: the shortest
+	// that the service takes, or what it takes for a backlog that is kept for a day.
+	followerTTL, patientFollowerTTL = 24 * time.Hour, 48 * time.Hour
 	// followerRetention is how long the backlog of a follower that has stopped reading is kept; the
 	// shortest that the service takes.
 	followerRetention = 10 * time.Minute
@@ -63,7 +69,7 @@ func (c *Client) Follow(ctx context.Context, topic string, opts FollowOptions, h
 	sub := topic + followerInfix + strings.ToLower(rand.Text())
 	// Also when creating it failed: a request that timed out may have been carried out.
 	defer c.forget(ctx, sub)
-	since, err := c.beginFollowing(ctx, topic, sub, opts.From)
+	since, err := c.beginFollowing(ctx, topic, sub, opts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -78,11 +84,11 @@ func (c *Client) Follow(ctx context.Context, topic string, opts FollowOptions, h
 	return nil
 }
 
-// beginFollowing creates the subscription and moves it back to from. It returns the publish time
+// beginFollowing creates the subscription and moves it back to opts.From. It returns the publish time
 // from which on nothing is missing.
-func (c *Client) beginFollowing(ctx context.Context, topic, sub string, from time.Time) (since time.Time, err error) {
-	before := time.Now()
-	created, err := c.createFollower(ctx, topic, sub)
+func (c *Client) beginFollowing(ctx context.Context, topic, sub string, opts FollowOptions) (since time.Time, err error) {
+	from, before := opts.From, time.Now()
+	created, err := c.createFollower(ctx, topic, sub, opts.Keep)
 	if err != nil {
 		return since, classify(err)
 	}
@@ -90,7 +96,7 @@ func (c *Client) beginFollowing(ctx context.Context, topic, sub string, from tim
 	kept := created.GetTopicMessageRetentionDuration().AsDuration()
 	if kept == 0 {
 		// Google's emulator does not report what the topic keeps, and begins a new subscription there.
-		if kept = c.topicKeeps(ctx, topic); kept > 0 && from.IsZero() {
+		if kept, _ = c.TopicKeeps(ctx, topic); kept > 0 && from.IsZero() {
 			from = before
 		}
 	}
@@ -112,21 +118,26 @@ func (c *Client) beginFollowing(ctx context.Context, topic, sub string, from tim
 	return from, nil
 }
 
-// topicKeeps is how long a topic keeps messages for new subscriptions; 0 also when we may not ask.
-func (c *Client) topicKeeps(ctx context.Context, topic string) time.Duration {
+// TopicKeeps is how long a topic keeps messages for new subscriptions, 0 when it keeps none. Who may
+// not look at the topic gets ErrDenied.
+func (c *Client) TopicKeeps(ctx context.Context, topic string) (time.Duration, error) {
 	got, err := c.client.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: c.topicName(topic)})
 	if err != nil {
-		return 0
+		return 0, fmt.Errorf("look up topic %s: %w", topic, classify(err))
 	}
-	return got.GetMessageRetentionDuration().AsDuration()
+	return got.GetMessageRetentionDuration().AsDuration(), nil
 }
 
-func (c *Client) createFollower(ctx context.Context, topic, sub string) (*pubsubpb.Subscription, error) {
+func (c *Client) createFollower(ctx context.Context, topic, sub string, keep time.Duration) (*pubsubpb.Subscription, error) {
+	ttl := followerTTL
+	if keep > followerRetention {
+		ttl = patientFollowerTTL
+	}
 	created, err := c.client.SubscriptionAdminClient.CreateSubscription(ctx, &pubsubpb.Subscription{
 		Name: c.subscriptionName(sub), Topic: c.topicName(topic),
 		AckDeadlineSeconds:       int32(ackDeadline / time.Second),
-		MessageRetentionDuration: durationpb.New(followerRetention),
-		ExpirationPolicy:         &pubsubpb.ExpirationPolicy{Ttl: durationpb.New(followerTTL)},
+		MessageRetentionDuration: durationpb.New(keep),
+		ExpirationPolicy:         &pubsubpb.ExpirationPolicy{Ttl: durationpb.New(ttl)},
 	})
 	if status.Code(err) == codes.AlreadyExists {
 		// The name is random, so this is the second try of a request whose answer was lost.

@@ -33,8 +33,8 @@ func publishCmd(a *app) *cobra.Command {
 		Use: "publish DATASET", GroupID: groupData,
 		Short: "Send records to a dataset through Pub/Sub",
 		Long: `publish sends one message for each record of an NDJSON or CSV file, in the file's order and as
-they are: what breaks the declaration comes out at the dead-letter topic. Gzip is read as it
-is. In CSV the first line names the fields, and an empty cell, or NA in a field that is not a
+they are: what breaks the declaration comes out at the dead-letter topic. Gzip and Zstandard are
+read as they are. In CSV the first line names the fields, and an empty cell, or NA in a field that is not a
 string, means missing.`,
 		Example: `  latamctl publish flights -f flights.ndjson.gz
   latamctl publish weather -f weather.csv --check

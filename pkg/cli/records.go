@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
@@ -104,13 +106,9 @@ func (r *recordReader) readAhead(next func() ([]byte, error)) {
 
 // newSource returns the function that reads one record after the other.
 func newSource(name string, file io.Reader, ds *dataset.Dataset, o publishOptions) (func() ([]byte, error), error) {
-	in := bufio.NewReaderSize(file, 1<<16)
-	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		unzipped, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
-		in = bufio.NewReaderSize(unzipped, 1<<16)
+	in, err := decompressed(name, bufio.NewReaderSize(file, 1<<16))
+	if err != nil {
+		return nil, err
 	}
 	format, err := inputFormat(name, in, o.format)
 	if err != nil {
@@ -127,6 +125,29 @@ func newSource(name string, file io.Reader, ds *dataset.Dataset, o publishOption
 	return lines.next, nil
 }
 
+// decompressed reads gzip and Zstandard as what is in them.
+func decompressed(name string, in *bufio.Reader) (*bufio.Reader, error) {
+	magic, _ := in.Peek(4)
+	var plain io.Reader
+	var err error
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		plain, err = gzip.NewReader(in)
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		// In one goroutine, and in little memory: that of a window, whatever the file says.
+		plain, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+	default:
+		return in, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return bufio.NewReaderSize(plain, 1<<16), nil
+}
+
+// maxZstdWindow is what zstd itself reads without being told to take more memory.
+const maxZstdWindow = 128 << 20
+
 func named(name string, next func() ([]byte, error)) ([]byte, error) {
 	data, err := next()
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -137,7 +158,7 @@ func named(name string, next func() ([]byte, error)) ([]byte, error) {
 
 // inputFormat goes by the flag, the name and then the first byte.
 func inputFormat(name string, in *bufio.Reader, flag string) (string, error) {
-	plain := strings.TrimSuffix(strings.ToLower(name), ".gz")
+	plain := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(name), ".gz"), ".zst")
 	switch {
 	case flag == "csv" || flag == "ndjson":
 		return flag, nil

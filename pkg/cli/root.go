@@ -48,7 +48,7 @@ brings both with it; in production it uses Google Cloud's.`,
 	root.AddCommand(
 		upCmd(a), ingestCmd(a), serveCmd(a),
 		planCmd(a), downCmd(a), driftCmd(a), deployCmd(a), outputCmd(a), stacksCmd(a), unlockCmd(a), estimateCmd(a),
-		publishCmd(a), deadLettersCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
+		publishCmd(a), deadLettersCmd(a), replayCmd(a), backfillCmd(a), getCmd(a), tailCmd(a), dataCmd(a), keysCmd(a),
 		monitorsCmd(a), sloCmd(a),
 		validateCmd(a), verifyCmd(a), healthCmd(a), benchCmd(a), doctorCmd(a), configCmd(a),
 		openapiCmd(a), explainCmd(a),

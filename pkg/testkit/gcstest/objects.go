@@ -65,7 +65,7 @@ func (s *Server) serveBucket(w http.ResponseWriter, r *http.Request, name, rest 
 	case rest == "o" && r.Method == http.MethodGet:
 		s.list(w, r, b)
 	case strings.HasPrefix(rest, "o/") && r.Method == http.MethodGet && r.URL.Query().Get("alt") == "media":
-		s.serveMedia(w, b, key)
+		s.serveMedia(w, r, b, key)
 	case strings.HasPrefix(rest, "o/") && r.Method == http.MethodGet:
 		if v, ok := b.current(key); !ok {
 			noObject(w, name, key)
@@ -138,9 +138,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, b *bucket) {
 	reply(w, http.StatusOK, map[string]any{"kind": "storage#objects", "items": items, "prefixes": folders, "nextPageToken": next})
 }
 
-func (s *Server) serveMedia(w http.ResponseWriter, b *bucket, key string) {
+// serveMedia answers with the content of the newest version, or of none when another one is asked for, and
+// with what follows a byte of it.
+func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, b *bucket, key string) {
 	v, ok := b.current(key)
-	if !ok {
+	if g := r.URL.Query().Get("generation"); !ok || g != "" && g != strconv.FormatInt(v.generation, 10) {
 		noObject(w, fmt.Sprint(b.config["name"]), key)
 		return
 	}
@@ -149,7 +151,19 @@ func (s *Server) serveMedia(w http.ResponseWriter, b *bucket, key string) {
 	w.Header().Set("X-Goog-Metageneration", "1")
 	w.Header().Set("X-Goog-Hash", fmt.Sprintf("crc32c=%v,md5=%v", v.attributes["crc32c"], v.attributes["md5Hash"]))
 	w.Header().Set("X-Goog-Stored-Content-Length", strconv.Itoa(len(v.data)))
-	_, _ = w.Write(v.data)
+	if encoding, ok := v.attributes["contentEncoding"].(string); ok {
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), encoding) {
+			problem(w, http.StatusNotImplemented, "notImplemented", "decompression is not part of the stand-in")
+			return
+		}
+		w.Header().Set("Content-Encoding", encoding)
+	}
+	from := 0
+	if n, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil && n == 1 && from < len(v.data) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(v.data)-1, len(v.data)))
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	_, _ = w.Write(v.data[from:])
 }
 
 // serveUpload takes the three ways in which clients send content.

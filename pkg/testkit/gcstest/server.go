@@ -150,6 +150,13 @@ func (s *Server) Put(bucketName, key string, data []byte) int64 {
 	return s.store(s.buckets[bucketName], bucketName, key, data, nil).generation
 }
 
+// PutEncoded is Put for content with an encoding, such as gzip, which a plain read would take off.
+func (s *Server) PutEncoded(bucketName, key, encoding string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store(s.buckets[bucketName], bucketName, key, data, map[string]any{"contentEncoding": encoding})
+}
+
 // Object returns an object's content and generation.
 func (s *Server) Object(bucketName, key string) (data []byte, generation int64, ok bool) {
 	s.mu.Lock()
@@ -260,7 +267,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	default: // A plain read: /bucket/object.
 		name, key, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 		if b := s.find(w, name); b != nil {
-			s.serveMedia(w, b, unescape(key))
+			s.serveMedia(w, r, b, unescape(key))
 		}
 	}
 }

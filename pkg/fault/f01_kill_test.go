@@ -14,6 +14,7 @@ import (
 
 // TestF01KillMidBatch kills ingest at failpoints and at random times while records are published.
 func TestF01KillMidBatch(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{seed: newSeed(t)})
 	messages, kills := number(t, "LATAM_F01_MESSAGES", 10_000), number(t, "LATAM_F01_KILLS", 20)
 	atPoints := r.killUnderLoad(messages, kills, r.mixed())
@@ -96,10 +97,12 @@ func hitsOf(point string) int {
 
 // TestF02EachFailpoint kills ingest once at each failpoint, at its first, a middle and a late hit.
 func TestF02EachFailpoint(t *testing.T) {
+	t.Parallel()
 	seeds := number(t, "LATAM_F02_SEEDS", 1)
 	for _, point := range fault.Points() {
 		for _, hit := range hitsToTry(point) {
 			t.Run(fmt.Sprintf("%s@%d", point, hit), func(t *testing.T) {
+				t.Parallel()
 				for range seeds {
 					killAt(t, point, hit)
 				}

@@ -47,6 +47,9 @@ type hostStats struct {
 	Counts  rpcfault.Counts
 }
 
+// never keeps the engine from collecting cells that a check has to count.
+const never = -1
+
 func openHost(o hostOptions) (*host, error) {
 	h := &host{faults: rpcfault.New(o.Seed, subscription)}
 	topicDir, cellDir := "", ""
@@ -57,7 +60,7 @@ func openHost(o hostOptions) (*host, error) {
 	if h.topics, err = topiclog.Open(topiclog.Options{Dir: topicDir, Now: o.now}); err != nil {
 		return nil, err
 	}
-	if h.cells, err = cellstore.Open(cellstore.Options{Dir: cellDir, Now: o.now}); err != nil {
+	if h.cells, err = cellstore.Open(cellstore.Options{Dir: cellDir, Now: o.now, GCInterval: never}); err != nil {
 		return nil, err
 	}
 	if h.pubsub, err = h.serve(h.topics.Register, o.Pubsub); err != nil {

@@ -219,3 +219,9 @@ func eventually(t *testing.T, within time.Duration, condition func() (done bool,
 		time.Sleep(20 * time.Millisecond) // Between two looks.
 	}
 }
+
+// end ends the process if it still runs, however it has ended.
+func (p *process) end() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}

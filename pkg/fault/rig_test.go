@@ -88,6 +88,7 @@ type rig struct {
 	starts int
 	// accepted counts the acknowledged publishes.
 	accepted atomic.Int64
+	letters  func() []testkit.Letter // nil until somebody reads them
 }
 
 // lockedFile is a log that several processes write to.
@@ -362,16 +363,20 @@ func (r *rig) settle() time.Duration {
 func (r *rig) settleTo() {
 	r.t.Helper()
 	attempts := r.attempts()
-	letters := r.letters()
+	letters := r.readLetters()
 	eventually(r.t, settleLimit, func() (bool, string) {
 		report := testkit.CheckStored(attempts, r.rows(r.ds.Table()), letters(), shapeOf(r.ds))
 		return report.Lost == 0, report.String()
 	})
 }
 
-// letters begins to read the dead letters and returns what gives those read so far.
-func (r *rig) letters() func() []testkit.Letter {
+// readLetters begins to read the dead letters, unless it has begun, and returns what gives those
+// read so far.
+func (r *rig) readLetters() func() []testkit.Letter {
 	r.t.Helper()
+	if r.letters != nil {
+		return r.letters
+	}
 	var mu sync.Mutex
 	var letters []testkit.Letter
 	ctx, cancel := context.WithCancel(r.t.Context())
@@ -386,17 +391,18 @@ func (r *rig) letters() func() []testkit.Letter {
 			return true
 		})
 	}()
-	return func() []testkit.Letter {
+	r.letters = func() []testkit.Letter {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(letters)
 	}
+	return r.letters
 }
 
 // allLetters reads every dead letter.
 func (r *rig) allLetters() []testkit.Letter {
 	r.t.Helper()
-	letters := r.letters()
+	letters := r.readLetters()
 	eventually(r.t, 60*time.Second, func() (bool, string) {
 		s, err := r.stats()
 		left := s.Backlog[r.ds.DeadLetterSubscription()]
@@ -414,6 +420,20 @@ func (r *rig) attempts() []testkit.Attempt {
 	return attempts
 }
 
+// showEverything takes the rule off a table that hides all but the newest version of a cell from
+// every read. Nothing has been collected yet, so the hidden cells are there to be counted.
+func (r *rig) showEverything(ctx context.Context, table string) {
+	r.t.Helper()
+	admin, err := bigtable.NewAdminClient(ctx, project, instance, r.dial(r.bigtableAddr))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer admin.Close()
+	if err := admin.SetGCPolicy(ctx, table, dataset.Family, bigtable.NoGcPolicy()); err != nil {
+		r.t.Fatalf("take the rule off table %s: %v", table, err)
+	}
+}
+
 // rows reads a table with every version of every cell.
 func (r *rig) rows(table string) []testkit.Row {
 	r.t.Helper()
@@ -426,6 +446,7 @@ func (r *rig) rows(table string) []testkit.Row {
 		r.t.Fatal(err)
 	}
 	defer client.Close()
+	r.showEverything(ctx, table)
 	var rows []testkit.Row
 	err = client.Open(table).ReadRows(ctx, bigtable.InfiniteRange(""), func(raw bigtable.Row) bool {
 		row := testkit.Row{Key: raw.Key()}

@@ -22,11 +22,11 @@ datasets:
   orders:
     topic: flights
     fields:
-      id:      {type: string, required: true}
+      order_id: {type: string, required: true}
       at:      {type: timestamp, required: true}
       state:   {type: string}
       remark:  {type: string}
-    key: [id]
+    key: [order_id]
     time: at
 environments:
   local: {engine: embedded}
@@ -37,7 +37,7 @@ func order(rng *rand.Rand, id, version int) testkit.Attempt {
 	at := time.Date(2020, 1, 1, 0, 0, id%86_400, version*1_000_000, time.UTC).Format(time.RFC3339Nano)
 	return testkit.Attempt{
 		Key:     fmt.Sprintf("order-%d", id),
-		Payload: fmt.Sprintf(`{"id":"order-%d","at":%q,"state":"v%d %s","remark":%q}`, id, at, version, text(rng, 4), text(rng, 200)),
+		Payload: fmt.Sprintf(`{"order_id":"order-%d","at":%q,"state":"v%d %s","remark":%q}`, id, at, version, text(rng, 4), text(rng, 200)),
 	}
 }
 
@@ -110,9 +110,13 @@ func newest(cells []testkit.Cell) []testkit.Cell {
 
 // inOrderOfWinning sorts attempts so that the last of a key is the one that its row has to show.
 func inOrderOfWinning(attempts []testkit.Attempt) {
+	at := func(a testkit.Attempt) time.Time {
+		t, _ := time.Parse(time.RFC3339Nano, fmt.Sprint(decode(a.Payload)["at"]))
+		return t
+	}
 	slices.SortStableFunc(attempts, func(a, b testkit.Attempt) int {
 		return cmp.Or(
-			cmp.Compare(fmt.Sprint(decode(a.Payload)["at"]), fmt.Sprint(decode(b.Payload)["at"])),
+			at(a).Compare(at(b)),
 			cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID),
 		)
 	})

@@ -8,12 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/latamctl/latamctl/pkg/fault"
 	"github.com/latamctl/latamctl/pkg/testkit/rpcfault"
 )
 
 // drainLimit is how long ingest may take to end.
 const drainLimit = 20 * time.Second
+
+// serverBatch is how many messages Pub/Sub puts into one response: what is on its way when the stream
+// ends was never seen by ingest and comes again, which a stop cannot help.
+const serverBatch = 500
 
 // TestF10DrainUnderLoad stops ingest with SIGTERM again and again under full load.
 func TestF10DrainUnderLoad(t *testing.T) {
@@ -40,7 +43,7 @@ func TestF10DrainUnderLoad(t *testing.T) {
 	r.settle()
 	again = int(r.host.faults.Counts().Redelivered)
 	r.verdict("F10", fmt.Sprintf("stops=%d slowest_drain_s=%.2f", stops, slowest.Seconds()))
-	if limit := stops * 2 * fault.FullBatch; again > limit {
+	if limit := stops * 2 * serverBatch; again > limit {
 		t.Errorf("%d messages were delivered again by %d stops, want %d at most", again, stops, limit)
 	}
 }

@@ -314,7 +314,7 @@ func (r *rig) publish(attempts []testkit.Attempt) bool {
 		if err := r.ledger.Acknowledge(attempts, ids); err != nil {
 			r.t.Error(err)
 		}
-	case !errors.Is(err, bus.ErrUnavailable):
+	case !errors.Is(err, bus.ErrUnavailable) && r.t.Context().Err() == nil:
 		r.t.Errorf("attempts %d and on: %v", attempts[0].N, err)
 	}
 	return err == nil

@@ -128,13 +128,15 @@ type Deps struct {
 	Step func(text string)
 }
 
-// measure adds the processor time to a run.
-func (d Deps) measure(run func() (Run, error)) (Run, error) {
+// measure adds the memory and the processor time to a run.
+func (d Deps) measure(run func() (Run, error)) (r Run, err error) {
+	peak := peakMemory()
+	defer func() { r.PeakMemoryMiB = peak() }()
 	if d.CPU == nil {
 		return run()
 	}
 	before := d.CPU()
-	r, err := run()
+	r, err = run()
 	r.CPUSeconds = seconds(d.CPU() - before)
 	return r, err
 }

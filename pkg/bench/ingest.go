@@ -15,24 +15,24 @@ import (
 // from when a record is due until its row is committed, beside a bare loop (pull, write, acknowledge;
 // nothing decoded or checked) at the same rate; then both as fast as they go. The runs that were done
 // before an error are returned with it.
-func Ingest(ctx context.Context, opts Options, deps Deps, newWorker NewWorker) (runs []Run, result Comparison, err error) {
+func Ingest(ctx context.Context, opts Options, deps Deps, newWorker NewWorker) (runs []Run, results []Comparison, err error) {
 	opts = opts.Defaults()
 	if err := opts.Validate(); err != nil {
-		return nil, result, fmt.Errorf("bench: %w", err)
+		return nil, nil, fmt.Errorf("bench: %w", err)
 	}
 	for _, rate := range slices.Compact(slices.Sorted(slices.Values(opts.Rates))) {
-		for _, name := range []string{bareName, "ingest"} {
+		for _, name := range []string{bareName, ingestName} {
 			deps.step("%s: %d records a second for %s", name, rate, opts.For)
 			run, err := deps.measure(func() (Run, error) { return ingestRun(ctx, opts, deps, name, rate, newWorker) })
 			if err != nil {
-				return runs, result, fmt.Errorf("measure %s at %d records a second: %w", name, rate, err)
+				return runs, nil, fmt.Errorf("measure %s at %d records a second: %w", name, rate, err)
 			}
 			run.Yardstick = name == bareName
 			runs = append(runs, run)
 		}
 	}
-	more, result, err := CompareIngest(ctx, opts, deps, newWorker)
-	return append(runs, more...), result, err
+	more, results, err := CompareIngest(ctx, opts, deps, newWorker)
+	return append(runs, more...), results, err
 }
 
 // ingestRun measures one worker at one rate.

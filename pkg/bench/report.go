@@ -79,6 +79,9 @@ type Run struct {
 	// the making of the load; 0 when it is not known. On a busy machine it says how much of the
 	// machine the run got.
 	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
+	// PeakMemoryMiB is the most memory that the Go runtime of this process held meanwhile, with the
+	// engine and the making of the load; pages of the program's file do not count.
+	PeakMemoryMiB float64 `json:"peak_memory_mib,omitempty"`
 	// Latencies are named after what they measure.
 	Latencies map[string]Latency `json:"latencies_ms"`
 	// Counts are numbers of messages or operations: done, errors, unfinished, redelivered, commits.
@@ -129,10 +132,11 @@ func round(f float64) float64 { return math.Round(f*10) / 10 }
 
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
-// Comparison sets one thing's rate against another's of the same report.
+// Comparison sets one thing's rate, or its work for a second of a processor, against another's of the
+// same report.
 type Comparison struct {
 	Name string `json:"name"`
-	// Ratio is the measured rate over that of the baseline, Target the least wanted.
+	// Ratio is the measured figure over that of the yardstick, Target the least wanted.
 	Ratio  float64 `json:"ratio"`
 	Target float64 `json:"target"`
 }
@@ -220,6 +224,9 @@ func (r Run) countsText() string {
 	}
 	if r.CPUSeconds > 0 && r.Seconds > 0 {
 		parts = append(parts, fmt.Sprintf("%.1f CPUs", r.CPUSeconds/r.Seconds))
+	}
+	if r.PeakMemoryMiB > 0 {
+		parts = append(parts, fmt.Sprintf("%.0f MiB", r.PeakMemoryMiB))
 	}
 	return strings.Join(parts, ", ")
 }

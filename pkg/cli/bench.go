@@ -136,10 +136,10 @@ func (a *app) benchEmbedded(ctx context.Context, kind engine.Kind, o benchOption
 		if err != nil || !o.compareIngest {
 			return err
 		}
-		runs, ratio, err := bench.CompareIngest(ctx, o.Options, deps, a.benchWorker(p))
+		runs, ratios, err := bench.CompareIngest(ctx, o.Options, deps, a.benchWorker(p))
 		report.Runs = append(report.Runs, runs...)
 		if err == nil {
-			report.Comparisons = append(report.Comparisons, ratio)
+			report.Comparisons = append(report.Comparisons, ratios...)
 		}
 		return err
 	})

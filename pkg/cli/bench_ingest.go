@@ -49,10 +49,10 @@ func (a *app) runBenchIngest(ctx context.Context, o benchOptions) error {
 		return err
 	}
 	err = a.benchInFolder(ctx, kind, o.dataDir, func(p *platform, deps bench.Deps) error {
-		runs, ratio, err := bench.Ingest(ctx, o.Options, deps, a.benchWorker(p))
+		runs, ratios, err := bench.Ingest(ctx, o.Options, deps, a.benchWorker(p))
 		report.Runs = runs
 		if err == nil {
-			report.Comparisons = append(report.Comparisons, ratio)
+			report.Comparisons = append(report.Comparisons, ratios...)
 		}
 		return err
 	})

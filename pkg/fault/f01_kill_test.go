@@ -54,14 +54,15 @@ func (r *rig) killOnce(share int, loads []*load) (atPoint bool) {
 	}
 	p := r.spawn(env...)
 	after := time.Duration(r.rng.Int64N(int64(400 * time.Millisecond)))
-	var publishing sync.WaitGroup
-	publishing.Go(func() { r.publishAll(share, loads...) })
+	r.publishAll(share/2, loads...)
 	select {
 	case <-p.ready:
 	case <-p.ended:
 	case <-time.After(60 * time.Second):
 		r.t.Fatal("ingest did not start within 60s")
 	}
+	var publishing sync.WaitGroup
+	publishing.Go(func() { r.publishAll(share-share/2, loads...) })
 	switch {
 	case point == fault.InDrain:
 		p.endsWithin(after)

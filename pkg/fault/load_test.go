@@ -174,9 +174,9 @@ func decode(payload string) map[string]any {
 // publishAll hands over total attempts of each load in batches, the loads at the same time.
 func (r *rig) publishAll(total int, loads ...*load) {
 	var all sync.WaitGroup
-	for _, l := range loads {
+	for i, l := range loads {
 		all.Go(func() {
-			for left := total / len(loads); left > 0; {
+			for left := total*(i+1)/len(loads) - total*i/len(loads); left > 0; {
 				n := min(left, 1+l.rng.IntN(100))
 				r.publish(l.batch(n))
 				left -= n

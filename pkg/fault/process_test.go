@@ -191,17 +191,20 @@ func (p *process) metric(name, labels string) float64 {
 }
 
 // peakRSS is the most memory that the process has had resident, in bytes.
-func (p *process) peakRSS() int64 {
+func (p *process) peakRSS() int64 { return int64(p.status("VmHWM")) << 10 }
+
+// status reads a figure of /proc, in KiB where it is one of memory.
+func (p *process) status(name string) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(text)
+	m := regexp.MustCompile(name + `:\s+(\d+)`).FindSubmatch(text)
 	if m == nil {
 		return 0
 	}
-	kb, _ := strconv.ParseInt(string(m[1]), 10, 64)
-	return kb << 10
+	n, _ := strconv.Atoi(string(m[1]))
+	return n
 }
 
 // eventually waits until a condition holds.

@@ -60,6 +60,7 @@ const (
 type rigOptions struct {
 	seed     uint64
 	separate bool // the engines are a process that can be killed
+	disk     bool // the engines keep their data in files
 	now      func() time.Time
 	emulator *emulators // instead of the engines
 	declare  string     // another declaration than the flights
@@ -195,8 +196,15 @@ func (r *rig) openEngines() {
 		r.pubsubAddr, r.bigtableAddr = r.hostOpts.Pubsub, r.hostOpts.Bigtable
 		r.startEngine().await()
 	default:
+		o := hostOptions{Pubsub: "127.0.0.1:0", Bigtable: "127.0.0.1:0", Seed: r.opts.seed, now: r.opts.now}
+		if r.opts.disk {
+			o.Dir = filepath.Join(r.dir, "data")
+			if err := os.Mkdir(o.Dir, 0o755); err != nil {
+				r.t.Fatal(err)
+			}
+		}
 		var err error
-		r.host, err = openHost(hostOptions{Pubsub: "127.0.0.1:0", Bigtable: "127.0.0.1:0", Seed: r.opts.seed, now: r.opts.now})
+		r.host, err = openHost(o)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ type Proxy struct {
 // Listen starts a proxy to upstream on a free port of the loopback interface. The seed is that of
 // the jitter.
 func Listen(upstream string, seed uint64) (*Proxy, error) {
-	source := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test wants the same numbers again.
+	source := rand.New(rand.NewPCG(seed, 0))
 	var mu sync.Mutex
 	p := &Proxy{
 		upstream: upstream, addr: "127.0.0.1:0", conns: map[net.Conn]struct{}{}, changed: make(chan struct{}),

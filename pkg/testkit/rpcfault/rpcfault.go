@@ -62,7 +62,7 @@ type Faults struct {
 // New returns faults that are all off. Watched is the id of the subscription whose deliveries count.
 func New(seed uint64, watched string) *Faults {
 	return &Faults{
-		watched: watched, rng: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // A test wants the same numbers again.
+		watched: watched, rng: rand.New(rand.NewPCG(seed, 0)),
 		refused: map[string]codes.Code{}, seen: map[string]bool{},
 	}
 }
@@ -203,7 +203,7 @@ func (m *mutateStream) RecvMsg(msg any) error {
 		if !last && len(w.RowCodes) > 0 && f.rng.Float64() < w.Rows {
 			code := w.RowCodes[f.rng.IntN(len(w.RowCodes))]
 			m.rest = append(m.rest, &bigtablepb.MutateRowsResponse_Entry{
-				Index: int64(i), Status: &spb.Status{Code: int32(code), Message: "row refused by a test"}, //nolint:gosec // A code is small.
+				Index: int64(i), Status: &spb.Status{Code: int32(code), Message: "row refused by a test"},
 			})
 			continue
 		}

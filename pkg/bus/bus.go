@@ -44,6 +44,9 @@ type Options struct {
 	PublishTimeout time.Duration
 	// Client options say where to dial; none dials Google Cloud with the default credentials.
 	Client []option.ClientOption
+	// Redial returns options that dial a connection of their own, for a look past the one of Client
+	// (Waiting, ReceiveOptions.Fresh). Nil uses the one of Client.
+	Redial func() ([]option.ClientOption, error)
 }
 
 // Message is one message, received or to be sent.

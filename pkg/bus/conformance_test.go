@@ -3,6 +3,7 @@ package bus_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,7 +13,9 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 )
@@ -329,4 +332,66 @@ func testClose(t *testing.T, b *bench) {
 		t.Fatalf("close dropped a message: %v", err)
 	}
 	b.receive(t, r.Subscription, bus.ReceiveOptions{}, until(1))
+}
+
+// testWaiting looks past a stream that holds its messages: only what nobody has in hands waits, and it
+// can be received afterwards.
+func testWaiting(t *testing.T, b *bench) {
+	r := b.ensured(t)
+	waits := func(want bool) {
+		t.Helper()
+		got, err := b.client.Waiting(limited(t), r.Subscription)
+		if err != nil || got != want {
+			t.Errorf("a message waits: %v, %v; want %v", got, err, want)
+		}
+	}
+	waits(false)
+	id := b.publish(t, r.Topic, "waits")
+	deadline := time.Now().Add(timeout)
+	for found := false; !found && time.Now().Before(deadline); { // A request that does not wait may miss it at first.
+		var err error
+		if found, err = b.client.Waiting(limited(t), r.Subscription); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.receive(t, r.Subscription, bus.ReceiveOptions{}, until(1)); got[0].ID != id {
+		t.Errorf("received %q after the look, want the message", got[0].Data)
+	}
+	waits(false)
+	_, err := b.client.Waiting(limited(t), "absent")
+	checkKind(t, "look at a subscription that does not exist", err, bus.ErrNotFound)
+}
+
+// testFresh receives over a connection of its own and leaves the client's alone.
+func testFresh(t *testing.T, b *bench) {
+	r := b.ensured(t)
+	var dialled atomic.Int64
+	c := b.open(t, bus.Options{Redial: func() ([]option.ClientOption, error) {
+		dialled.Add(1)
+		conn, err := grpc.NewClient(b.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		return []option.ClientOption{option.WithGRPCConn(conn)}, err
+	}})
+	for i := range int64(3) {
+		id := b.publish(t, r.Topic, fmt.Sprint(i))
+		ctx, cancel := context.WithCancel(limited(t))
+		err := c.Receive(ctx, r.Subscription, bus.ReceiveOptions{Fresh: i > 0}, func(_ context.Context, m bus.Message) bool {
+			if m.ID == id {
+				cancel()
+			}
+			return true
+		})
+		cancel()
+		if err != nil || dialled.Load() != i {
+			t.Errorf("receive number %d: %v after %d connections, want %d", i, err, dialled.Load(), i)
+		}
+	}
+	if err := c.Ping(limited(t), r.Topic); err != nil {
+		t.Errorf("the client's own connection: %v", err)
+	}
+	if _, err := c.Waiting(limited(t), r.Subscription); err != nil || dialled.Load() != 3 {
+		t.Errorf("look: %v after %d connections, want 3", err, dialled.Load())
+	}
+	broken := b.open(t, bus.Options{Redial: func() ([]option.ClientOption, error) { return nil, errors.New("no route") }})
+	_, err := broken.Waiting(limited(t), r.Subscription)
+	checkKind(t, "a connection that cannot be had", err, bus.ErrUnavailable)
 }

@@ -40,6 +40,8 @@ func TestConformance(t *testing.T) {
 		{"drain", testDrain},
 		{"outstanding messages", testOutstanding},
 		{"not found", testNotFound},
+		{"waiting", testWaiting},
+		{"fresh connection", testFresh},
 		{"close sends what waits", testClose},
 		{"follow", testFollow},
 		{"follow again", testFollowAgain},

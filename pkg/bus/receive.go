@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
 // ReceiveOptions bound what one Receive holds at a time.
@@ -15,6 +16,9 @@ type ReceiveOptions struct {
 	MaxBytes    int
 	// MaxExtension is how long a message's lease is kept up. Default 10m.
 	MaxExtension time.Duration
+	// Fresh receives over a connection of its own, for when the client's answers no longer. It has
+	// no effect where Options.Redial is not set.
+	Fresh bool
 }
 
 // Defaults fills in what is not set.
@@ -38,7 +42,12 @@ func (o ReceiveOptions) Defaults() ReceiveOptions {
 // drain complete.
 func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, handle func(context.Context, Message) bool) error {
 	opts = opts.Defaults()
-	s := c.client.Subscriber(sub)
+	client, hangUp, err := c.connection(ctx, opts.Fresh)
+	if err != nil {
+		return fmt.Errorf("receive from subscription %s: %w", sub, err)
+	}
+	defer hangUp()
+	s := client.Subscriber(sub)
 	s.ReceiveSettings = pubsub.ReceiveSettings{
 		MaxOutstandingMessages: opts.MaxMessages,
 		MaxOutstandingBytes:    opts.MaxBytes,
@@ -50,7 +59,7 @@ func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, h
 		// No ShutdownOptions: with a timeout set, the client returns before it has sent the last
 		// acknowledgements, and settled messages would come again.
 	}
-	err := s.Receive(ctx, func(ctx context.Context, m *pubsub.Message) {
+	err = s.Receive(ctx, func(ctx context.Context, m *pubsub.Message) {
 		if handle(ctx, fromPubsub(m)) {
 			m.Ack()
 		} else {
@@ -61,6 +70,53 @@ func (c *Client) Receive(ctx context.Context, sub string, opts ReceiveOptions, h
 		return fmt.Errorf("receive from subscription %s: %w", sub, classify(err))
 	}
 	return nil
+}
+
+// Waiting tells whether a message waits on the subscription, whatever the streams that are open on it
+// receive: it asks for one over a connection of its own and gives it back at once, which counts as a
+// delivery attempt of that message.
+func (c *Client) Waiting(ctx context.Context, sub string) (bool, error) {
+	client, hangUp, err := c.connection(ctx, true)
+	if err != nil {
+		return false, fmt.Errorf("look at subscription %s: %w", sub, err)
+	}
+	defer hangUp()
+	name := c.subscriptionName(sub)
+	resp, err := client.SubscriptionAdminClient.Pull(ctx, &pubsubpb.PullRequest{
+		Subscription: name, MaxMessages: 1,
+		// A request that waits would take messages away from a stream that is well.
+		ReturnImmediately: true, //nolint:staticcheck // It is discouraged for consuming, which this is not.
+	})
+	if err != nil {
+		return false, fmt.Errorf("look at subscription %s: %w", sub, classify(err))
+	}
+	if len(resp.GetReceivedMessages()) == 0 {
+		return false, nil
+	}
+	err = client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+		Subscription: name, AckIds: []string{resp.GetReceivedMessages()[0].GetAckId()}, AckDeadlineSeconds: 0,
+	})
+	if err != nil {
+		return true, fmt.Errorf("give the message back to subscription %s: %w", sub, classify(err))
+	}
+	return true, nil
+}
+
+// connection returns the client to receive with, and what to call when it is done with.
+func (c *Client) connection(ctx context.Context, fresh bool) (client *pubsub.Client, hangUp func(), err error) {
+	if !fresh || c.opts.Redial == nil {
+		return c.client, func() {}, nil
+	}
+	dial, err := c.opts.Redial()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: dial again: %w", ErrUnavailable, err)
+	}
+	// Credentials may keep the context for as long as the client lives.
+	client, err = pubsub.NewClient(context.WithoutCancel(ctx), c.opts.Project, dial...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dial again: %w", classify(err))
+	}
+	return client, func() { _ = client.Close() }, nil
 }
 
 func fromPubsub(m *pubsub.Message) Message {

@@ -103,7 +103,7 @@ func (a *app) manifestValues(e *environment) (fs.FS, deploy.Values, error) {
 		Instance: c.Names().BigtableInstance, BackendHost: c.Settings.BackendHost, Declaration: a.source,
 	}
 	if agent := e.stacks.Get("observability"); agent != nil && c.Off(agent) == "" {
-		v.OTLPEndpoint = otlpService
+		v.OTLPEndpoint, v.ScaleOnLag = otlpService, c.Settings.ScaleOnLag
 	}
 	s := e.stacks.Get(manifestsStack)
 	if s == nil {

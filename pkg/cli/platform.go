@@ -70,7 +70,7 @@ func (a *app) openPlatform(ctx context.Context, service string, eng engine.Optio
 		return p, engineFault(err)
 	}
 	p.stops = append(p.stops, p.engine.Close)
-	if p.bus, err = bus.Open(ctx, bus.Options{Project: p.project, Client: p.engine.Pubsub}); err != nil {
+	if p.bus, err = bus.Open(ctx, bus.Options{Project: p.project, Client: p.engine.Pubsub, Redial: p.engine.RedialPubsub}); err != nil {
 		return p, fail(exitDenied, "", err)
 	}
 	p.stops = append(p.stops, func() error { _ = p.bus.Close(); return nil }) // The engine owns the connection.

@@ -44,11 +44,14 @@ func addIngestFlags(cmd *cobra.Command, o *ingest.Options) {
 	f.IntVar(&o.BatchRows, "batch-rows", d.BatchRows, "most rows of one commit")
 	f.IntVar(&o.BatchBytes, "batch-bytes", d.BatchBytes, "most bytes of one commit")
 	f.DurationVar(&o.BatchDelay, "batch-delay", d.BatchDelay, "longest wait for a batch to fill; an idle service never waits")
-	f.IntVar(&o.Shards, "shards", d.Shards, "commits at a time for each dataset")
+	f.IntVar(&o.Shards, "shards", d.Shards, "most commits at a time for each dataset; fewer, and smaller ones, while Bigtable is slow")
 	f.IntVar(&o.MaxMessages, "max-messages", d.MaxMessages, "most messages in work for each dataset")
 	f.IntVar(&o.MaxBytes, "max-bytes", d.MaxBytes, "most bytes in work for each dataset")
 	f.DurationVar(&o.IndexTimeout, "index-timeout", d.IndexTimeout, "longest read or deletion for the upkeep of indexes")
 	f.IntVar(&o.IndexBuildRate, "index-build-rate", d.IndexBuildRate, "most rows a second that get the entries of a new index")
+	f.Float64Var(&o.MaxRejectShare, "max-reject-share", d.MaxRejectShare,
+		"pause a dataset when at least 1,000 records of a minute break the declaration\nand they are more than this share of all; 1 never pauses")
+	f.DurationVar(&o.WatchAfter, "watch-after", d.WatchAfter, "time without a message after which to look whether some wait that the stream does not deliver")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", d.DrainTimeout, "longest wait for work in progress at the end")
 }
 
@@ -121,7 +124,7 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o, p.checks(datasets[0], worker))
+	admin, err := a.listenAdmin(ctx, p, o, p.checks(datasets, worker))
 	if err != nil {
 		return err
 	}
@@ -153,7 +156,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err := p.ensure(ctx, a.decl.Datasets); err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o, p.checks(a.decl.Datasets[0], nil))
+	admin, err := a.listenAdmin(ctx, p, o, p.checks(a.decl.Datasets[:1], nil))
 	if err != nil {
 		return err
 	}
@@ -339,11 +342,25 @@ func listenFault(flag string, err error) error {
 	return fail(exitFailed, "choose another address with "+flag, err)
 }
 
-// checks are the conditions of readiness: both dependencies answer and ingest can store.
-func (p *platform) checks(probe *dataset.Dataset, worker *ingest.Service) []web.Check {
+// pingsAtATime bounds what a probe asks of the dependencies.
+const pingsAtATime = 8
+
+// checks are the conditions of readiness: both dependencies answer for each dataset and ingest can
+// receive and store.
+func (p *platform) checks(datasets []*dataset.Dataset, worker *ingest.Service) []web.Check {
+	every := func(ping func(context.Context, *dataset.Dataset) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			all, ctx := errgroup.WithContext(ctx)
+			all.SetLimit(pingsAtATime)
+			for _, ds := range datasets {
+				all.Go(func() error { return ping(ctx, ds) })
+			}
+			return all.Wait()
+		}
+	}
 	checks := []web.Check{
-		{Name: "bigtable", Run: func(ctx context.Context) error { return p.store.Ping(ctx, probe.Table()) }},
-		{Name: "pubsub", Run: func(ctx context.Context) error { return p.bus.Ping(ctx, probe.Topic) }},
+		{Name: "bigtable", Run: every(func(ctx context.Context, ds *dataset.Dataset) error { return p.store.Ping(ctx, ds.Table()) })},
+		{Name: "pubsub", Run: every(func(ctx context.Context, ds *dataset.Dataset) error { return p.bus.Ping(ctx, ds.Topic) })},
 	}
 	if worker != nil {
 		checks = append(checks, web.Check{Name: "ingest", Run: func(context.Context) error {

@@ -239,7 +239,7 @@ func TestStandingProbe(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
-	for _, want := range []string{`latam_verify_checks_total{check="fresh",dataset="orders",hop="canary",`, `outcome="pass"`, "latam_verify_duration_seconds_bucket"} {
+	for _, want := range []string{`latam_verify_checks_total{check="fresh",dataset="orders",hop="canary",`, `outcome="pass"`, "latam_verify_duration_seconds_bucket", `latam_canary_readable_duration_seconds_bucket{dataset="orders",`} {
 		if !bytes.Contains(body, []byte(want)) {
 			t.Errorf("the metrics lack %s", want)
 		}

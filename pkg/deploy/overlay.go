@@ -55,6 +55,17 @@ patches:
       - {op: replace, path: /spec/default/securityPolicy, value: {name}-api}
 `
 
+// lagText takes the component lag in.
+const lagText = `  - target: {kind: DatadogMetric, name: ingest-lag}
+    patch: |-
+      - {op: replace, path: /spec/query, value: "max:latam.ingest.lag{env:{environment},service:latam-ingest}"}
+  - target: {kind: HorizontalPodAutoscaler, name: ingest}
+    patch: |-
+      - {op: test, path: /spec/metrics/2/type, value: External}
+      - {op: replace, path: /spec/metrics/2/external/metric/name, value: "datadogmetric@{name}:ingest-lag"}
+components: [../../base/lag]
+`
+
 // greenText makes green the colour that is live; the base has blue.
 const greenText = `  - target: {kind: Service, name: serve}
     patch: |-
@@ -110,6 +121,9 @@ func overlay(v Values) []File {
 	kustomization, settings := overlayText, settingsText
 	if v.Live == Green {
 		kustomization += greenText
+	}
+	if v.ScaleOnLag {
+		kustomization += lagText // The last: it ends the list of patches.
 	}
 	if v.OTLPEndpoint != "" {
 		settings += "OTEL_EXPORTER_OTLP_ENDPOINT=" + v.OTLPEndpoint + "\n"

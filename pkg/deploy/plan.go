@@ -42,7 +42,7 @@ func (m *Manifests) Plan(ctx context.Context, cluster Cluster) (plan.Section, er
 	}
 	p, steps, err := m.steps(ctx, c)
 	s := section(plan.Exact, steps, start)
-	s.Note = p.releasedNote()
+	s.Note = p.note()
 	return s, err
 }
 
@@ -87,6 +87,8 @@ type planner struct {
 	namespaces map[string]bool
 	// live is the colour that gets the requests.
 	live string
+	// lagMissing tells that ScaleOnLag is set, and the cluster does not have what it takes.
+	lagMissing bool
 	// scaled are the Deployments that an autoscaler counts the pods of.
 	scaled map[string]bool
 
@@ -149,6 +151,9 @@ func (p *planner) render(ctx context.Context) ([]*unstructured.Unstructured, err
 		}
 	}
 	p.live = v.Live
+	if v.ScaleOnLag, err = p.lagIsTold(ctx); err != nil {
+		return nil, err
+	}
 	objects, err := Render(p.m.opts.Base, v)
 	for _, o := range objects {
 		if o.GetKind() == "HorizontalPodAutoscaler" {
@@ -157,6 +162,31 @@ func (p *planner) render(ctx context.Context) ([]*unstructured.Unstructured, err
 		}
 	}
 	return objects, err
+}
+
+// lagIsTold says whether the autoscaler of ingest gets its metric of Datadog. Its kind comes with the
+// Agent, which may be applied after this or not at all, and the rest must not wait for it: without
+// the metric the autoscaler has CPU and memory.
+func (p *planner) lagIsTold(ctx context.Context) (bool, error) {
+	if !p.m.opts.Values.ScaleOnLag {
+		return false, nil
+	}
+	_, found, err := p.c.resource(ctx, metricKind())
+	p.lagMissing = !found
+	return found, err
+}
+
+// note is what a reader of the plan should know besides.
+func (p *planner) note() string {
+	released := p.releasedNote()
+	if !p.lagMissing {
+		return released
+	}
+	const missing = "ingest does not scale on its lag yet: the cluster has no DatadogMetric, which the stack observability brings; then plan again"
+	if released == "" {
+		return missing
+	}
+	return released + "; " + missing
 }
 
 // checkAPIs finds kinds that the cluster does not have before anything is sent.

@@ -52,7 +52,7 @@ func Render(baseFS fs.FS, v Values) ([]*unstructured.Unstructured, error) {
 // rank orders kinds: what others refer to comes first.
 func rank(kind string) int {
 	order := []string{"Namespace", "ServiceAccount", "NetworkPolicy", "ConfigMap", "Secret", "Service", "Deployment",
-		"PodDisruptionBudget", "HorizontalPodAutoscaler", "GCPBackendPolicy", "HealthCheckPolicy", "Gateway", "GCPGatewayPolicy", "HTTPRoute"}
+		"PodDisruptionBudget", "DatadogMetric", "HorizontalPodAutoscaler", "GCPBackendPolicy", "HealthCheckPolicy", "Gateway", "GCPGatewayPolicy", "HTTPRoute"}
 	if i := slices.Index(order, kind); i >= 0 {
 		return i
 	}
@@ -67,6 +67,11 @@ func address(o *unstructured.Unstructured) string {
 	return o.GetKind() + "/" + o.GetName()
 }
 
+// metricKind is what Datadog's Cluster Agent asks Datadog for, to tell autoscalers.
+func metricKind() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "datadoghq.com", Version: "v1alpha1", Kind: "DatadogMetric"}
+}
+
 // ownKinds are the kinds that the base has, for finding objects that it no longer has.
 func ownKinds() []schema.GroupVersionKind {
 	kind := func(group, version, kind string) schema.GroupVersionKind {
@@ -77,6 +82,7 @@ func ownKinds() []schema.GroupVersionKind {
 		kind("apps", "v1", "Deployment"), kind("autoscaling", "v2", "HorizontalPodAutoscaler"), kind("policy", "v1", "PodDisruptionBudget"),
 		kind("networking.k8s.io", "v1", "NetworkPolicy"),
 		kind("gateway.networking.k8s.io", "v1", "Gateway"), kind("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+		metricKind(),
 		kind("networking.gke.io", "v1", "GCPBackendPolicy"), kind("networking.gke.io", "v1", "GCPGatewayPolicy"), kind("networking.gke.io", "v1", "HealthCheckPolicy"),
 	}
 }

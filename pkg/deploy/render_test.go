@@ -50,7 +50,7 @@ func TestRenderIsWhatKubectlMakes(t *testing.T) {
 	}
 	for _, live := range []string{deploy.Blue, deploy.Green} {
 		v := values()
-		v.Live = live
+		v.Live, v.ScaleOnLag = live, live == deploy.Green
 		dir := t.TempDir()
 		files, err := deploy.Files(base, v)
 		if err != nil {

@@ -30,6 +30,8 @@ type Values struct {
 	Declaration []byte
 	// OTLPEndpoint is where metrics and traces go, such as http://datadog.datadog.svc.cluster.local:4318; "" sends none.
 	OTLPEndpoint string
+	// ScaleOnLag makes the autoscaler of ingest look at its lag as well, which Datadog's Cluster Agent tells.
+	ScaleOnLag bool
 	// Live is the colour that gets the requests. Default blue. Plan and Apply take what the cluster has.
 	Live string
 }

@@ -71,6 +71,9 @@ type Engine struct {
 	// PubsubAddr and BigtableAddr are the bound or dialled addresses, empty where there is none.
 	PubsubAddr, BigtableAddr string
 
+	// redialPubsub dials one more connection to a Pub/Sub on this machine.
+	redialPubsub func() (*grpc.ClientConn, error)
+
 	topics *topiclog.Server
 	cells  *cellstore.Server
 	stops  []func() error
@@ -109,10 +112,25 @@ func (e *Engine) Close() error {
 	return errors.Join(errs...)
 }
 
+// RedialPubsub returns options that open a client on a connection of its own, which the client closes.
+func (e *Engine) RedialPubsub() ([]option.ClientOption, error) {
+	if e.redialPubsub == nil {
+		return e.Pubsub, nil // Google's clients dial anew each time.
+	}
+	conn, err := e.redialPubsub()
+	if err != nil {
+		return nil, fmt.Errorf("dial pub/sub: %w", err)
+	}
+	return []option.ClientOption{option.WithGRPCConn(conn)}, nil
+}
+
 func (e *Engine) onClose(stop func() error) { e.stops = append(e.stops, stop) }
 
 func (e *Engine) dialEmulators(opts Options) error {
 	e.PubsubAddr, e.BigtableAddr = opts.PubsubAddr, opts.BigtableAddr
+	if opts.PubsubAddr != "" {
+		e.redialPubsub = func() (*grpc.ClientConn, error) { return grpc.NewClient(opts.PubsubAddr, dialOptions()...) }
+	}
 	for _, side := range []struct {
 		addr string
 		to   *[]option.ClientOption
@@ -197,8 +215,14 @@ func (e *Engine) serve(ctx context.Context, svc service, addr string, to *[]opti
 		go func() { _ = server.Serve(l) }()
 	}
 	e.onClose(func() error { stop(server); return nil })
-	conn, err := grpc.NewClient("passthrough:///"+"in-process", append(dialOptions(),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))...)
+	dial := func() (*grpc.ClientConn, error) {
+		return grpc.NewClient("passthrough:///"+"in-process", append(dialOptions(),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))...)
+	}
+	if to == &e.Pubsub {
+		e.redialPubsub = dial
+	}
+	conn, err := dial()
 	if err != nil {
 		return "", fmt.Errorf("dial the in-process server: %w", err)
 	}

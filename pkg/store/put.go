@@ -19,8 +19,9 @@ const maxCells = 100_000
 
 // Put writes rows in one bulk request, or in several where they are too many for one, and returns
 // one error for each row, in their order; nil means that the row is committed. An error is
-// ErrUnavailable (the outcome may be unknown: write it again, it is idempotent), ErrPoison,
-// ErrMisconfigured, or context.Canceled when the caller gave up.
+// ErrUnavailable (the outcome may be unknown: write it again, it is idempotent; ErrExhausted comes with
+// it when fewer rows at a time would help), ErrPoison, ErrMisconfigured, or context.Canceled when the
+// caller gave up.
 //
 // Only SetCell with the row's own timestamp is used, because the client retries a whole group
 // after a broken stream: any other write would leave a second cell behind.
@@ -112,6 +113,8 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrMisconfigured, err)
 	case codes.Canceled:
 		return fmt.Errorf("%w: %w", context.Canceled, err)
+	case codes.ResourceExhausted:
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrExhausted, err)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%w: %w: %w", ErrUnavailable, context.DeadlineExceeded, err)
 	default:

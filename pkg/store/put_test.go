@@ -228,6 +228,29 @@ func TestPutClassifies(t *testing.T) {
 	}
 }
 
+// TestPutSaysWhenItIsTooMuch checks that load is told from an outage, of a row and of a request.
+func TestPutSaysWhenItIsTooMuch(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name      string
+		answer    func(keys []string) answer
+		exhausted bool
+	}{
+		{"row over a quota", func(keys []string) answer { return answer{rows: all(keys, codes.ResourceExhausted)} }, true},
+		{"request over a quota", func([]string) answer { return answer{end: status.Error(codes.ResourceExhausted, "scripted")} }, true},
+		{"row failed", func(keys []string) answer { return answer{rows: all(keys, codes.Internal)} }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := serve(t, &scriptedServer{script: func(_ int, keys []string) answer { return tc.answer(keys) }}, store.Options{CommitTimeout: time.Second})
+			err := c.Put(t.Context(), "t", rowsOf("a"))[0]
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrExhausted) != tc.exhausted {
+				t.Errorf("error %v; exhausted: %v, want %v with ErrUnavailable", err, errors.Is(err, store.ErrExhausted), tc.exhausted)
+			}
+		})
+	}
+}
+
 // TestPutDeadline checks that a caller can tell a timeout from a refusal.
 func TestPutDeadline(t *testing.T) {
 	t.Parallel()

@@ -23,6 +23,8 @@ var (
 	ErrNotFound = errors.New("row not found")
 	// ErrUnavailable says that Bigtable could not be reached or asked for a retry.
 	ErrUnavailable = errors.New("bigtable unavailable")
+	// ErrExhausted comes with ErrUnavailable when Bigtable refuses for load: the caller sends too much at a time.
+	ErrExhausted = errors.New("bigtable overloaded")
 	// ErrPoison says that Bigtable refuses this row whatever happens: retrying cannot help.
 	ErrPoison = errors.New("row refused by bigtable")
 	// ErrMisconfigured says that the table, the family or a permission is missing: the environment is at fault, not the row.

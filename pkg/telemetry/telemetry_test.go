@@ -26,7 +26,7 @@ import (
 func TestCatalogue(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$`)
-	units := []string{"s", "{message}", "{record}", "{error}", "{row}", "{request}", "{check}"}
+	units := []string{"s", "{message}", "{record}", "{error}", "{row}", "{request}", "{check}", "{batch}", "{dataset}", "By", "1"}
 	seen := map[string]bool{}
 	for _, m := range Catalogue() {
 		if !name.MatchString(m.Name) || seen[m.Name] {
@@ -50,6 +50,11 @@ func TestThresholdsAreBounds(t *testing.T) {
 	t.Parallel()
 	for name, threshold := range map[string]float64{
 		"latam.ingest.end_to_end.duration": 0.05,
+		"latam.ingest.pull.duration":       0.05,
+		"latam.ingest.decode.duration":     0.05,
+		"latam.ingest.queue.duration":      0.05,
+		"latam.ingest.ack.duration":        0.05,
+		"latam.canary.readable.duration":   0.05,
 		"latam.batch.duration":             0.05,
 		"http.server.request.duration":     0.1,
 	} {
@@ -120,11 +125,11 @@ func TestPrometheus(t *testing.T) {
 				t.Errorf("%s has %d buckets, want its %d bounds and infinity", m.Name, buckets, len(m.Bounds))
 			}
 		case KindCounter:
-			if !regexp.MustCompile(`(?m)^` + base + `_total\{.*\} 3$`).MatchString(body) {
+			if !regexp.MustCompile(`(?m)^` + base + `(_[a-z]+)?_total\{.*\} 3$`).MatchString(body) {
 				t.Errorf("counter %s is missing", m.Name)
 			}
 		case KindGauge:
-			if !regexp.MustCompile(`(?m)^` + base + `\{.*\} 7$`).MatchString(body) {
+			if !regexp.MustCompile(`(?m)^` + base + `(_[a-z]+)?\{.*\} 7$`).MatchString(body) {
 				t.Errorf("gauge %s is missing", m.Name)
 			}
 		}

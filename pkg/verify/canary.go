@@ -30,6 +30,9 @@ type canary struct {
 	published int
 	// seen tells that its row was readable, or that its message was found elsewhere.
 	seen bool
+	// late tells that its own round of a standing probe ended without it, out when it was seen after all.
+	late bool
+	out  time.Time
 }
 
 const canaryAttempts = 20

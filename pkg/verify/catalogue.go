@@ -25,6 +25,9 @@ func Hops() []string {
 	return []string{HopDeclaration, HopResources, HopCanary, HopAPI, HopAccess, HopLatency, HopInfrastructure, HopMonitors}
 }
 
+// CheckFresh is the check of HopCanary that measures publish → readable.
+const CheckFresh = "fresh"
+
 // The checks that others run, by a Probe.
 const (
 	ProbeDrift      = "drift"
@@ -53,7 +56,7 @@ func needsAPI() need    { return need{hop: HopAPI, check: "health"} }
 func needsRows() need   { return need{hop: HopAPI, check: "rows", pass: true} }
 func needsDoc() need    { return need{hop: HopAPI, check: "contract", pass: true} }
 func needsTables() need { return need{hop: HopResources, check: "tables"} }
-func needsFresh() need  { return need{hop: HopCanary, check: "fresh", pass: true} }
+func needsFresh() need  { return need{hop: HopCanary, check: CheckFresh, pass: true} }
 
 // catalogue lists the checks in the order in which they run: what others build on comes first. The
 // checks of a group are run for one dataset after the other.
@@ -99,7 +102,7 @@ func catalogue() [][]spec {
 func canaryChecks() []spec {
 	needs := append(resources(), needsRows())
 	return []spec{
-		{hop: HopCanary, name: "fresh", expected: "a record that is published is answered by the API as it was published", needs: needs, run: (*runner).fresh},
+		{hop: HopCanary, name: CheckFresh, expected: "a record that is published is answered by the API as it was published", needs: needs, run: (*runner).fresh},
 		{hop: HopCanary, name: "duplicate", expected: "a record that comes twice is one row", needs: append(slices.Clone(needs), needsFresh()), run: (*runner).duplicate},
 		{hop: HopCanary, name: "order", expected: "a record that comes late replaces nothing newer", needs: append(slices.Clone(needs), needsFresh()), run: (*runner).outOfOrder},
 		{hop: HopCanary, name: "poison", expected: "a record that breaks the declaration becomes a dead letter", needs: append(slices.Clone(needs), needsFresh()), run: (*runner).poison},

@@ -20,7 +20,7 @@ func (r *runner) fresh(ctx context.Context, ds *dataset.Dataset, res *Result) {
 	if !r.removable(ctx, ds, res) {
 		return
 	}
-	c, err := r.newCanary(ctx, ds)
+	c, err := r.nextCanary(ctx, ds)
 	if err != nil {
 		res.fail(err.Error())
 		return

@@ -156,7 +156,9 @@ type Deps struct {
 	Unseen string
 	// Owner tells that the credentials are those of the stack's owner, who uses no quota.
 	Owner bool
-	Now   func() time.Time
+	// Standing is set where rounds follow each other, and is the same in all of them.
+	Standing *Standing
+	Now      func() time.Time
 	// Done is called with each result as it comes; nil is fine.
 	Done func(Result)
 }
@@ -171,6 +173,7 @@ type runner struct {
 	gateway  *bool               // see behindGateway; nil before it is known
 	letters  []*letter
 	cleared  bool // the canaries were removed once
+	leave    bool // messages stay in the subscription: another round follows
 
 	mu       sync.Mutex
 	canaries []*canary
@@ -184,6 +187,8 @@ func Run(ctx context.Context, opts Options, deps Deps) Report {
 		deps.Unseen = "Pub/Sub and Bigtable cannot be reached from here"
 	}
 	r := &runner{opts: opts.Defaults(), deps: deps, outcomes: map[string]Result{}, rowOf: map[string]knownRow{}}
+	r.takeOver()
+	defer r.handOn()
 	report := Report{Schema: "latamctl.verify/v1", URL: opts.URL, Broken: []string{}, Results: []Result{}}
 	for _, group := range catalogue() {
 		for _, ds := range r.scopes(group) {
@@ -196,6 +201,7 @@ func Run(ctx context.Context, opts Options, deps Deps) Report {
 	}
 	if len(r.canaries)+len(r.letters) > 0 {
 		s := removedSpec()
+		r.leave = deps.Standing != nil && ctx.Err() == nil
 		// Whatever was chosen: nothing that was published may stay.
 		report.add(r.run(context.WithoutCancel(ctx), s, nil), deps.Done)
 	}

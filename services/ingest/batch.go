@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,27 @@ type item struct {
 	entries   []dataset.Row // one of each index
 	published time.Time
 	id        string
+	began     time.Time // when the message was received
 	span      trace.SpanContext
-	done      chan error // receives the outcome once
+	done      chan error // holds the outcome
+	// sent is the publish time, again tells that the message was delivered before. They are not written
+	// once the message is in work, when others read them.
+	sent  time.Time
+	again bool
+	// submitted is when decoding ended; committed when the store had it, set in one item of a batch.
+	submitted, committed time.Time
+	// tries counts the commits of the record that failed, the first of them at failed.
+	tries  int
+	failed time.Time
+}
+
+// answer settles the message. Only the first answer counts: a second one is that of a commit which
+// the drain has not waited for.
+func (it *item) answer(err error) {
+	select {
+	case it.done <- err:
+	default:
+	}
 }
 
 // stamp orders the records of one key: event time, then publish order.
@@ -60,32 +80,58 @@ type shard struct {
 	route  *route
 	queue  chan *item
 	recent recentKeys
+	next   *item // taken from the queue, in no batch yet
+	// waiting are the records to try again; wake makes them due.
+	waiting []delayed
+	wake    chan struct{}
+	putting atomic.Pointer[putting] // nil when the store has nothing of the shard in hands
 }
 
 func newShard(r *route) *shard {
-	return &shard{route: r, queue: make(chan *item, r.opts.MaxMessages), recent: newRecentKeys(recentKeysPerShard)}
+	return &shard{
+		route: r, queue: make(chan *item, r.opts.MaxMessages), recent: newRecentKeys(recentKeysPerShard),
+		wake: make(chan struct{}, 1),
+	}
 }
 
 // submit never blocks for long: the queue holds as many as the source may have outstanding.
 func (sh *shard) submit(it *item) { sh.queue <- it }
 
-// run commits batches until stop closes, then what is left in the queue.
+// run commits batches until stop closes, which is when every message has been answered.
 func (sh *shard) run(stop <-chan struct{}) {
-	for {
-		select {
-		case it := <-sh.queue:
-			sh.commit(sh.collect(it))
-		case <-stop:
-			for {
-				select {
-				case it := <-sh.queue:
-					sh.commit(sh.collect(it))
-				default:
-					return
-				}
+	for sh.await(stop) {
+		rows := sh.route.turns.begin()
+		sh.commit(sh.collect(rows))
+		sh.route.turns.end()
+	}
+}
+
+// await waits until there is a record to commit; false says that there will be none.
+func (sh *shard) await(stop <-chan struct{}) bool {
+	for sh.next == nil {
+		var due <-chan time.Time
+		var timer *time.Timer
+		if len(sh.waiting) > 0 {
+			wait := sh.nextDue().Sub(sh.route.deps.Now())
+			if wait <= 0 {
+				return true
 			}
+			timer = time.NewTimer(wait)
+			due = timer.C
+		}
+		select {
+		case sh.next = <-sh.queue:
+		case <-due:
+		case <-sh.wake:
+			sh.hurry()
+		case <-stop:
+			return false
+		}
+		if timer != nil {
+			timer.Stop()
 		}
 	}
+	return true
 }
 
 // arrivalPoll is how often a filling batch looks whether the messages under way went elsewhere.
@@ -95,22 +141,26 @@ const arrivalPoll = 100 * time.Microsecond
 // decoding takes a microsecond, a timer at least fifty.
 const arrivalYields = 32
 
-// collect fills a batch without making a lone message wait: it takes what is there, and waits for
-// more only while messages are being decoded, up to the batch's limits.
-func (sh *shard) collect(first *item) *batch {
+// collect fills a batch without making a lone message wait: it takes what is there, what is to be
+// tried again first, and waits for more only while messages are being decoded, up to the batch's limits.
+func (sh *shard) collect(rows int) *batch {
 	opts := sh.route.opts
 	b := newBatch()
-	b.add(first)
+	sh.takeDue(b, rows)
+	if sh.next != nil && !b.full(rows, opts.BatchBytes) {
+		b.add(sh.next)
+		sh.next = nil
+	}
 	var delay, poll *time.Timer
 	yields := 0
-	for b.rows() < opts.BatchRows && b.bytes < opts.BatchBytes {
+	for !b.full(rows, opts.BatchBytes) {
 		select {
 		case it := <-sh.queue:
 			b.add(it)
 			continue
 		default:
 		}
-		if !sh.route.arriving.any() {
+		if !sh.route.arriving.any() || sh.route.draining.Load() {
 			break
 		}
 		if yields < arrivalYields {
@@ -136,10 +186,16 @@ func (sh *shard) collect(first *item) *batch {
 	return b
 }
 
-// commit writes a batch and tells each of its records the outcome.
+// commit writes a batch and tells each of its records the outcome, or has it tried again.
 func (sh *shard) commit(b *batch) {
 	r := sh.route
+	defer sh.recovered(b)
+	if r.gate.state.Load() == gateClosed {
+		b.answer(errPaused)
+		return
+	}
 	rows, winners := b.pending(&sh.recent)
+	r.observed.tally.merged.Add(int64(b.replaced))
 	if len(rows) == 0 {
 		r.activity.add(r.deps.Now(), b.replaced, time.Time{})
 		return
@@ -148,20 +204,93 @@ func (sh *shard) commit(b *batch) {
 	// the store bounds it.
 	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
 	start := r.deps.Now()
+	r.observed.queued(ctx, start, winners)
+	sh.putting.Store(&putting{id: winners[0].item.id, at: start})
 	errs, stale := r.put(ctx, rows, winners)
 	failed, now := firstError(errs), r.deps.Now()
+	sh.putting.Store(nil)
 	r.observed.committed(ctx, len(rows), now.Sub(start), failed)
 	end(failed)
-	sh.noteOutcome(failed, len(rows))
-	r.count(now, b.replaced, winners, errs)
-	for i, w := range winners {
-		if errs[i] == nil {
-			sh.recent.put(w.item.row.Key, w.item.stamp())
-		}
-		w.tell(errs[i])
+	r.turns.observe(start, now, now.Sub(start)/time.Duration(r.requests()), errors.Is(failed, store.ErrExhausted))
+	if errors.Is(failed, store.ErrMisconfigured) {
+		r.suspend(gateHolding, misconfigured(failed))
 	}
+	r.count(now, b.replaced, winners, errs)
+	winners[0].item.committed = now
+	sh.settle(winners, errs, failed, now)
 	if r.index != nil {
 		r.index.tidy(stale)
+	}
+}
+
+// requests is how many requests of a commit follow each other.
+func (r *route) requests() int {
+	switch {
+	case r.index == nil:
+		return 1
+	case len(r.index.movable) == 0:
+		return 2
+	}
+	return 3
+}
+
+// settle passes the outcomes of a commit on.
+func (sh *shard) settle(winners []*winner, errs []error, failed error, now time.Time) {
+	committed, retried, givenUp := 0, 0, 0
+	for i, w := range winners {
+		switch err := errs[i]; {
+		case err == nil:
+			committed++
+			sh.recent.put(w.item.row.Key, w.item.stamp())
+			w.tell(nil)
+		case errors.Is(err, store.ErrPoison):
+			w.tell(err)
+		default:
+			n := sh.tryAgain(w, err, now)
+			if givenUp += n; n == 0 {
+				retried++
+			}
+		}
+	}
+	sh.route.observed.tally.retried.Add(int64(retried))
+	sh.note(failed, committed, retried, givenUp)
+}
+
+// note keeps the route's readiness and logs failures once a batch, not once a row.
+func (sh *shard) note(failed error, committed, retried, givenUp int) {
+	r := sh.route
+	if failed == nil || errors.Is(failed, store.ErrPoison) { // Refusing a row is an answer too.
+		r.setCommitErr(nil)
+		if committed > 0 && r.gate.state.Load() == gateHolding {
+			r.resume()
+		}
+		return
+	}
+	if committed == 0 || givenUp > 0 {
+		r.setCommitErr(fmt.Errorf("commit: %w", failed))
+	}
+	level := slog.LevelWarn
+	if givenUp > 0 {
+		level = slog.LevelError
+		r.observed.platformError(stageCommit)
+	}
+	r.deps.Log.Log(context.Background(), level, "rows not stored", "dataset", r.ds.Name, "table", r.ds.Table(),
+		"rows_tried_again", retried, "messages_given_back", givenUp, "error", failed)
+}
+
+func misconfigured(cause error) error {
+	return fmt.Errorf("paused because the store cannot take any row: create what is missing or grant the permission "+
+		"(latamctl doctor finds it), then it goes on by itself: %w", cause)
+}
+
+var errPanicked = errors.New("the program is at fault")
+
+// recovered gives a batch back whose commit panicked.
+func (sh *shard) recovered(b *batch) {
+	if p := recover(); p != nil {
+		sh.putting.Store(nil)
+		sh.route.logPanic(stageCommit, "", p)
+		b.answer(errPanicked)
 	}
 }
 
@@ -182,26 +311,13 @@ func (r *route) count(now time.Time, replaced int, winners []*winner, errs []err
 			continue
 		}
 		stored += 1 + len(w.losers)
+		r.observed.tally.merged.Add(int64(len(w.losers)))
 		if w.item.row.Time.After(newest) {
 			newest = w.item.row.Time
 		}
 	}
 	if stored > 0 {
 		r.activity.add(now, stored, newest)
-	}
-}
-
-// noteOutcome keeps the route's readiness and logs failures once a batch, not once a row.
-func (sh *shard) noteOutcome(failed error, rows int) {
-	r := sh.route
-	switch {
-	case failed == nil, errors.Is(failed, store.ErrPoison): // Refusing a row is an answer too.
-		r.setCommitErr(nil)
-	default:
-		r.setCommitErr(fmt.Errorf("commit: %w", failed))
-		r.observed.platformError(stageCommit)
-		r.deps.Log.Error("batch not stored, its messages will be redelivered",
-			"dataset", r.ds.Name, "table", r.ds.Table(), "rows", rows, "error", failed)
 	}
 }
 

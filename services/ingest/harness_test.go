@@ -217,44 +217,53 @@ func (d *fakeDeadLetters) all() []letter {
 // harness is a service with fakes around it, in a synctest bubble.
 type harness struct {
 	t      *testing.T
+	from   Source // instead of source
 	source *fakeSource
 	sink   *fakeSink
 	dead   *fakeDeadLetters
 	log    *bytes.Buffer
 	svc    *Service
 
-	meter  metric.Meter
-	tracer trace.Tracer
-	sent   int
-	stop   context.CancelFunc
-	ended  chan error
+	payloads Payloads
+	meter    metric.Meter
+	tracer   trace.Tracer
+	sent     int
+	stop     context.CancelFunc
+	ended    chan error
 }
 
 // inBubble runs a test on a fake clock with a harness that is not started yet.
 func inBubble(t *testing.T, run func(t *testing.T, h *harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		h := &harness{
-			t: t, source: &fakeSource{queue: make(chan delivery, 1000)},
-			sink: &fakeSink{stored: map[string]dataset.Row{}}, dead: &fakeDeadLetters{}, log: &bytes.Buffer{},
-		}
-		// A test that fails midway leaves calls at the gates, which the bubble would report instead of the failure.
-		t.Cleanup(func() {
-			for _, gate := range []chan struct{}{h.sink.gate, h.dead.gate} {
-				if gate != nil {
-					close(gate)
-				}
+	synctest.Test(t, func(t *testing.T) { run(t, newHarness(t)) })
+}
+
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	h := &harness{
+		t: t, source: &fakeSource{queue: make(chan delivery, 1000)},
+		sink: &fakeSink{stored: map[string]dataset.Row{}}, dead: &fakeDeadLetters{}, log: &bytes.Buffer{},
+	}
+	// A test that fails midway leaves calls at the gates, which the bubble would report instead of the failure.
+	t.Cleanup(func() {
+		for _, gate := range []chan struct{}{h.sink.gate, h.dead.gate} {
+			if gate != nil {
+				close(gate)
 			}
-		})
-		run(t, h)
+		}
 	})
+	return h
 }
 
 func (h *harness) start(opts Options) {
 	h.t.Helper()
 	var err error
+	var source Source = h.source
+	if h.from != nil {
+		source = h.from
+	}
 	h.svc, err = New(opts, Deps{
-		Source: h.source, Sink: h.sink, DeadLetters: h.dead, Meter: h.meter, Tracer: h.tracer,
+		Source: source, Payloads: h.payloads, Sink: h.sink, DeadLetters: h.dead, Meter: h.meter, Tracer: h.tracer,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: time.Now,
 	}, []*dataset.Dataset{loadDataset(h.t)})
 	if err != nil {
@@ -335,6 +344,16 @@ func (h *harness) wantNack(what string, outcome chan bool) {
 	}
 }
 
+// wantGivenUp passes the tries in process and the pause before a message is given back.
+func (h *harness) wantGivenUp(what string, outcome chan bool) {
+	h.t.Helper()
+	h.wantOpen(what, outcome)
+	time.Sleep(maxRetries*maxRetryPause + h.svc.opts.RetryDelay)
+	if h.settled(what, outcome) {
+		h.t.Errorf("%s was acknowledged, want it given back", what)
+	}
+}
+
 // wantOpen checks that the message is neither acknowledged nor given back.
 func (h *harness) wantOpen(what string, outcome chan bool) {
 	h.t.Helper()
@@ -384,11 +403,9 @@ func fail(kind error) func([]dataset.Row) []error {
 	}
 }
 
-// outage are the kinds of error that are not a record's fault.
+// outage are the kinds of error that are not a record's fault and may pass.
 func outage() map[string]error {
-	return map[string]error{
-		"unavailable": store.ErrUnavailable, "misconfigured": store.ErrMisconfigured, "canceled": context.Canceled,
-	}
+	return map[string]error{"unavailable": store.ErrUnavailable, "canceled": context.Canceled}
 }
 
 // letThrough lets the one call go that waits at a gate.

@@ -40,8 +40,8 @@ type Options struct {
 	BatchRows  int
 	BatchBytes int
 	BatchDelay time.Duration
-	// Shards is the number of batches that one dataset commits at a time. Rows of one key share a
-	// shard, so two updates of a row never race. Default 2.
+	// Shards is the most batches that one dataset commits at a time; fewer, and with fewer rows, when
+	// the store is slow. Rows of one key share a shard, so two updates of a row never race. Default 2.
 	Shards int
 	// MaxMessages and MaxBytes bound what one dataset holds unsettled. Defaults 8000 and 64 MiB.
 	MaxMessages int
@@ -57,6 +57,13 @@ type Options struct {
 	IndexBuildDelay time.Duration
 	// RetryDelay is the pause before a message that could not be stored is given back. Default 200ms.
 	RetryDelay time.Duration
+	// MaxRejectShare pauses a dataset when, within a minute, at least 1,000 records break the
+	// declaration and they are more than this share of all: that is a bad deploy, not bad data.
+	// 1 never pauses. Default 0.5.
+	MaxRejectShare float64
+	// WatchAfter is how long nothing may arrive before the service looks whether messages wait that
+	// its stream does not deliver. Default 30s.
+	WatchAfter time.Duration
 }
 
 // Defaults fills in what is not set.
@@ -71,6 +78,8 @@ func (o Options) Defaults() Options {
 	setDefault(&o.IndexTimeout, 5*time.Second)
 	setDefault(&o.IndexBuildRate, 20_000)
 	setDefault(&o.RetryDelay, 200*time.Millisecond)
+	setDefault(&o.MaxRejectShare, 0.5)
+	setDefault(&o.WatchAfter, 30*time.Second)
 	return o
 }
 
@@ -102,6 +111,12 @@ func (o Options) Validate() error {
 		return fmt.Errorf("ingest: index build rate of %d rows a second is under 1", o.IndexBuildRate)
 	case o.IndexBuildDelay < 0:
 		return fmt.Errorf("ingest: index build delay %s is negative", o.IndexBuildDelay)
+	case o.MaxRejectShare <= 0 || o.MaxRejectShare > 1:
+		return fmt.Errorf("ingest: share of rejected records %g is not over 0 and up to 1", o.MaxRejectShare)
+	case o.WatchAfter < time.Second:
+		return fmt.Errorf("ingest: a look for waiting messages after %s is under 1s", o.WatchAfter)
+	case o.DrainTimeout < 0:
+		return fmt.Errorf("ingest: drain timeout %s is negative", o.DrainTimeout)
 	}
 	return nil
 }
@@ -136,11 +151,18 @@ type route struct {
 	index  *indexer // nil when the dataset has no index
 	// arriving counts messages that are being decoded: while there are some, a batch waits for them.
 	arriving arrivals
-	observed observer
+	observed *observer
 	activity activity
+	works    *works
+	turns    *turns
+	gate     gate
+	rejects  rejects
+	draining atomic.Bool
+	fresh    atomic.Bool // receive over a new connection
 
-	mu                    sync.Mutex
-	receiveErr, commitErr error // why the route cannot receive or store, nil when it can
+	mu            sync.Mutex
+	health        health
+	cancelReceive context.CancelCauseFunc // ends the present Receive
 }
 
 // New makes a service for the datasets.
@@ -161,14 +183,17 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 		if len(ds.Indexes) > 0 && deps.Rows == nil {
 			return nil, fmt.Errorf("ingest: dataset %s has indexes, but there is no store to read rows from", ds.Name)
 		}
-		r := &route{ds: ds, opts: opts, deps: deps, observed: in.forDataset(ds, deps.Tracer)}
+		r := &route{
+			ds: ds, opts: opts, deps: deps, observed: in.forDataset(ds, deps.Tracer),
+			works: newWorks(opts.MaxMessages), turns: newTurns(newLimiter(opts.Shards, opts.BatchRows)),
+		}
 		r.index, r.activity.began = newIndexer(r), deps.Now()
 		for range opts.Shards {
 			r.shards = append(r.shards, newShard(r))
 		}
 		s.routes = append(s.routes, r)
 	}
-	return s, in.observeInFlight(s.routes)
+	return s, in.observe(s.routes, deps.Now)
 }
 
 // Run ingests until the context ends, then settles what it holds and returns nil. A subscription
@@ -181,115 +206,13 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Ready returns nil when every route can store, else the reason of the first that cannot.
+// Ready returns nil when every route receives and stores, else the reason of the first that does not:
+// it is paused, cannot receive, cannot store, or is stuck.
 func (s *Service) Ready() error {
 	for _, r := range s.routes {
-		if err := r.state(); err != nil {
+		if err := r.unready(); err != nil {
 			return fmt.Errorf("dataset %s: %w", r.ds.Name, err)
 		}
 	}
 	return nil
-}
-
-const (
-	minReceiveBackoff = 250 * time.Millisecond
-	maxReceiveBackoff = 10 * time.Second
-	healthyAfter      = 2 * time.Second
-)
-
-func (r *route) run(ctx context.Context) {
-	stop := make(chan struct{})
-	var committers sync.WaitGroup
-	for _, sh := range r.shards {
-		committers.Go(func() { sh.run(stop) })
-	}
-	defer committers.Wait()
-	defer close(stop)
-	if r.index != nil {
-		committers.Go(func() { r.index.build(ctx) })
-	}
-
-	backoff := minReceiveBackoff
-	for ctx.Err() == nil {
-		lasted, err := r.receive(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("the source ended")
-		}
-		r.setReceiveErr(fmt.Errorf("receive: %w", err))
-		r.deps.Log.Error("receive ended", "dataset", r.ds.Name, "subscription", r.ds.Subscription(), "error", err, "retry_in", backoff)
-		r.observed.platformError("receive")
-		if lasted {
-			backoff = minReceiveBackoff
-		}
-		pause(ctx, backoff)
-		backoff = min(2*backoff, maxReceiveBackoff)
-	}
-}
-
-// receive handles messages until the context ends or the subscription cannot be read. It tells
-// whether the subscription could be read for a while, which is when the route counts as healthy.
-func (r *route) receive(ctx context.Context) (lasted bool, err error) {
-	var healthy atomic.Bool
-	settle := time.AfterFunc(healthyAfter, func() {
-		healthy.Store(true)
-		r.setReceiveErr(nil)
-	})
-	defer settle.Stop()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- r.deps.Source.Receive(ctx, r.ds.Subscription(), bus.ReceiveOptions{
-			MaxMessages: r.opts.MaxMessages, MaxBytes: r.opts.MaxBytes,
-		}, r.handle)
-	}()
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		err = r.drain(ended)
-	}
-	return healthy.Load(), err
-}
-
-// drain waits for the messages in work, yet not for ever: what is not settled in time is
-// redelivered, which does no harm.
-func (r *route) drain(ended <-chan error) error {
-	timeout := time.NewTimer(r.opts.DrainTimeout)
-	defer timeout.Stop()
-	select {
-	case err := <-ended:
-		return err
-	case <-timeout.C:
-		r.deps.Log.Warn("drain timed out, unsettled messages will be redelivered", "dataset", r.ds.Name, "timeout", r.opts.DrainTimeout)
-		return nil
-	}
-}
-
-func (r *route) state() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return errors.Join(r.receiveErr, r.commitErr)
-}
-
-func (r *route) setReceiveErr(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.receiveErr = err
-}
-
-func (r *route) setCommitErr(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.commitErr = err
-}
-
-// pause waits for d or the end of the context.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

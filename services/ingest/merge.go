@@ -29,18 +29,26 @@ var errNewerRefused = errors.New("a newer record of the key was refused")
 // tell passes the outcome on. A refusal is the winner's own: the older records were not tried, so
 // they come again instead of following it to the dead letters.
 func (w *winner) tell(err error) {
-	w.item.done <- err
+	w.item.answer(err)
 	if errors.Is(err, store.ErrPoison) {
 		err = errNewerRefused
 	}
 	for _, it := range w.losers {
-		it.done <- err
+		it.answer(err)
 	}
 }
 
 func newBatch() *batch { return &batch{byKey: map[string]*winner{}} }
 
-func (b *batch) rows() int { return len(b.order) }
+// full tells whether the batch has as much as a request should.
+func (b *batch) full(rows, bytes int) bool { return len(b.order) >= rows || b.bytes >= bytes }
+
+// answer gives every record of the batch the same outcome.
+func (b *batch) answer(err error) {
+	for _, w := range b.order {
+		w.tell(err)
+	}
+}
 
 func (b *batch) add(it *item) {
 	b.bytes += rowBytes(it.row)

@@ -60,7 +60,7 @@ func TestBatchKeepsNewest(t *testing.T) {
 		}
 		recent := newRecentKeys(10)
 		rows, winners := b.pending(&recent)
-		if len(rows) != len(newest) || len(winners) != len(newest) || b.rows() != len(newest) {
+		if len(rows) != len(newest) || len(winners) != len(newest) || len(b.order) != len(newest) {
 			t.Fatalf("seed %d: %d rows for %d keys", seed, len(rows), len(newest))
 		}
 		for i, w := range winners {

@@ -3,9 +3,11 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/latamctl/latamctl/pkg/bus"
@@ -13,50 +15,56 @@ import (
 	"github.com/latamctl/latamctl/pkg/store"
 )
 
-// The stages at which a record can be rejected, as the dead letter names them, and that of the
-// upkeep of indexes, at which none is.
+// The stages at which a record can be rejected, as the dead letter names them, and those at which
+// none is: the upkeep of indexes, a pause, a stream without messages and a message without an end.
 const (
 	stageDecode = "decode"
 	stageCommit = "commit"
 	stageIndex  = "index"
+	stagePause  = "pause"
+	stageStream = "stream"
+	stageStuck  = "stuck"
 )
 
 // handle settles one message: true acknowledges it, false gives it back. It blocks until the
 // outcome is known, which is what keeps the client's flow control honest.
 func (r *route) handle(ctx context.Context, m bus.Message) bool {
 	start := r.deps.Now()
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
-	ctx, span := r.observed.start(ctx, r.ds)
-	defer span.End()
-
+	ctx, receipt := r.observed.receive(ctx, r.ds, m, start)
 	ack := r.settle(ctx, m, start)
-	r.observed.settled(ctx, r.deps.Now().Sub(start), ack)
+	r.observed.settled(ctx, receipt, r.deps.Now().Sub(start), ack)
 	return ack
 }
 
-func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool {
-	r.arriving.enter()
-	rec, err := r.decode(ctx, m, start)
-	if err != nil {
-		r.arriving.leave()
-		if !rejected(err) {
+// settle finds the outcome of a message; every path through it ends in one.
+func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack bool) {
+	it := &item{
+		id: m.ID, began: start, sent: m.PublishTime, again: m.DeliveryAttempt > 1,
+		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
+	}
+	slot := r.works.enter(it)
+	defer r.works.leave(slot)
+	defer func() {
+		if p := recover(); p != nil {
+			r.logPanic(stageDecode, m.ID, p)
+			ack = r.giveBack(ctx, stageDecode)
+		}
+	}()
+	if r.gate.state.Load() == gateClosed {
+		return r.giveBack(ctx, stagePause)
+	}
+	if err := r.take(ctx, m, it); err != nil {
+		if !rejected(err) || r.refuses(err) {
 			return r.giveBack(ctx, stageDecode)
 		}
 		return r.reject(ctx, m, stageDecode, err)
 	}
-	published := recordTime(m)
-	row := rec.Row(published)
-	it := &item{
-		row: row, entries: r.ds.IndexEntries(rec, row.Time), published: published, id: m.ID,
-		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
-	}
-	r.shardFor(it.row.Key).submit(it)
-	r.arriving.leave()
-
-	err = <-it.done
+	err := <-it.done
 	switch {
 	case err == nil:
-		r.observed.stored(ctx, r.deps.Now().Sub(m.PublishTime))
+		now := r.deps.Now()
+		r.observed.stored(ctx, now.Sub(m.PublishTime))
+		r.observed.acknowledged(ctx, it.committed, now)
 		return true
 	case errors.Is(err, store.ErrPoison):
 		return r.reject(ctx, m, stageCommit, err)
@@ -64,9 +72,38 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) bool
 	return r.giveBack(ctx, stageCommit)
 }
 
+// take decodes a message and hands it to its shard.
+func (r *route) take(ctx context.Context, m bus.Message, it *item) error {
+	r.arriving.enter()
+	defer r.arriving.leave()
+	rec, err := r.decode(ctx, m, it.began)
+	it.submitted = r.deps.Now()
+	r.observed.decoded(ctx, it.submitted.Sub(it.began))
+	if err != nil {
+		return err
+	}
+	r.passes()
+	it.published = recordTime(m)
+	it.row = rec.Row(it.published)
+	it.entries = r.ds.IndexEntries(rec, it.row.Time)
+	r.shardFor(it.row.Key).submit(it)
+	return nil
+}
+
+// logPanic reports a panic without its value, which may hold a part of the payload.
+func (r *route) logPanic(stage, message string, value any) {
+	what := fmt.Sprintf("%T", value)
+	if fault, ok := value.(runtime.Error); ok {
+		what = fault.Error()
+	}
+	r.deps.Log.Error("a bug in latamctl: the message is given back, please report it", "dataset", r.ds.Name,
+		"stage", stage, "message_id", message, "panic", what, "stack", string(debug.Stack()))
+	r.observed.platformError(stage)
+}
+
 // giveBack returns a message to Pub/Sub after a pause, which keeps a fault from being a storm.
 func (r *route) giveBack(ctx context.Context, stage string) bool {
-	r.observed.record(ctx, outcomeError, stage)
+	r.observed.record(outcomeError, stage)
 	pause(ctx, r.opts.RetryDelay)
 	return false
 }
@@ -94,7 +131,7 @@ func (r *route) reject(ctx context.Context, m bus.Message, stage string, cause e
 		r.observed.platformError("dead_letter")
 		return r.giveBack(ctx, stage)
 	}
-	r.observed.record(ctx, outcomeRejected, stage)
+	r.observed.record(outcomeRejected, stage)
 	r.deps.Log.DebugContext(ctx, "record rejected", "dataset", r.ds.Name, "stage", stage,
 		"message_id", m.ID, "reason", letter[bus.AttrReason], "field", letter[bus.AttrField])
 	return true

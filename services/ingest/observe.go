@@ -9,9 +9,10 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
@@ -23,10 +24,14 @@ const (
 	outcomeError    = "error"
 )
 
+// instruments are those that record each value as it comes. What is only counted, or asked for, is
+// observed at collection: see observed.go.
 type instruments struct {
-	meter                                metric.Meter
-	endToEnd, process, batchTime, batchN metric.Float64Histogram
-	records, errors, consumed            metric.Int64Counter
+	meter                      metric.Meter
+	endToEnd, pull, decode     metric.Float64Histogram
+	queue, ack                 metric.Float64Histogram
+	process, batchTime, batchN metric.Float64Histogram
+	errors                     metric.Int64Counter
 }
 
 func newInstruments(meter metric.Meter) (instruments, error) {
@@ -34,43 +39,42 @@ func newInstruments(meter metric.Meter) (instruments, error) {
 		meter = metricnoop.NewMeterProvider().Meter("")
 	}
 	in := instruments{meter: meter}
-	var errs [7]error
-	in.endToEnd, errs[0] = telemetry.IngestEndToEnd.Histogram(meter)
-	in.process, errs[1] = telemetry.MessageProcessDuration.Histogram(meter)
-	in.batchTime, errs[2] = telemetry.BatchDuration.Histogram(meter)
-	in.batchN, errs[3] = telemetry.BatchSize.Histogram(meter)
-	in.records, errs[4] = telemetry.IngestRecords.Counter(meter)
-	in.errors, errs[5] = telemetry.Errors.Counter(meter)
-	in.consumed, errs[6] = telemetry.MessagesConsumed.Counter(meter)
-	return in, errors.Join(errs[:]...)
+	var errs []error
+	histogram := func(m telemetry.Metric) metric.Float64Histogram {
+		h, err := m.Histogram(meter)
+		errs = append(errs, err)
+		return h
+	}
+	in.endToEnd, in.pull, in.decode = histogram(telemetry.IngestEndToEnd), histogram(telemetry.IngestPull), histogram(telemetry.IngestDecode)
+	in.queue, in.ack, in.process = histogram(telemetry.IngestQueue), histogram(telemetry.IngestAck), histogram(telemetry.MessageProcessDuration)
+	in.batchTime, in.batchN = histogram(telemetry.BatchDuration), histogram(telemetry.BatchSize)
+	var err error
+	in.errors, err = telemetry.Errors.Counter(meter)
+	return in, errors.Join(append(errs, err)...)
 }
 
-func (in instruments) observeInFlight(routes []*route) error {
-	return telemetry.IngestInFlight.Gauge(in.meter, func(_ context.Context, o metric.Int64Observer) error {
-		for _, r := range routes {
-			o.Observe(r.observed.inFlight.n.Load(), r.observed.dataset)
-		}
-		return nil
-	})
-}
+// recordOptions and observeOption are attribute sets that are made once: making one for each message
+// costs more than the recording, and so does a slice for it.
+type (
+	recordOptions = []metric.RecordOption
+	observeOption = metric.MeasurementOption
+)
 
-// observer records what happens on one route. Its attribute sets are made once, because making
-// them for each message costs more than the recording.
+// observer records what happens on one route.
 type observer struct {
 	instruments
-	tracer                     trace.Tracer
-	inFlight                   *arrivals
-	dataset                    metric.MeasurementOption
-	subscription, processError metric.MeasurementOption
-	recordOK                   metric.MeasurementOption
-	batchOK, batchError        metric.MeasurementOption
-	datasetName                string
+	tracer trace.Tracer // nil where no span leaves the process
+	name   string
+	// inFlight counts the messages in work.
+	inFlight *arrivals
+	tally    tally
+
+	dataset, subscription, processError, batchOK, batchError recordOptions
+
+	datasetSet, subscriptionSet observeOption
 }
 
-func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) observer {
-	if tracer == nil {
-		tracer = tracenoop.NewTracerProvider().Tracer("")
-	}
+func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) *observer {
 	set := func(kv ...attribute.KeyValue) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(kv...))
 	}
@@ -78,64 +82,121 @@ func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) obser
 	sub := attribute.String("messaging.destination.subscription.name", ds.Subscription())
 	name := attribute.String("dataset", ds.Name)
 	batch := attribute.String("batch.name", ds.Name)
-	return observer{
-		instruments: in, datasetName: ds.Name, inFlight: &arrivals{},
-		tracer:       tracer,
-		dataset:      set(name),
-		subscription: set(system, sub),
-		processError: set(system, sub, attribute.String("error.type", "redelivered")),
-		recordOK:     set(name, attribute.String("outcome", outcomeOK), attribute.String("stage", stageCommit)),
-		batchOK:      set(batch, attribute.String("outcome", outcomeOK)),
-		batchError:   set(batch, attribute.String("outcome", outcomeError)),
+	return &observer{
+		instruments: in, tracer: tracer, name: ds.Name, inFlight: &arrivals{},
+		dataset:      recordOptions{set(name)},
+		subscription: recordOptions{set(system, sub)},
+		processError: recordOptions{set(system, sub, attribute.String("error.type", "redelivered"))},
+		batchOK:      recordOptions{set(batch, attribute.String("outcome", outcomeOK))},
+		batchError:   recordOptions{set(batch, attribute.String("outcome", outcomeError))},
+
+		datasetSet: set(name), subscriptionSet: set(system, sub),
 	}
 }
 
-// start counts a received message and opens its span.
-func (o observer) start(ctx context.Context, ds *dataset.Dataset) (context.Context, trace.Span) {
+// receive counts a message, opens its span and follows the trace of its publisher.
+func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Message, now time.Time) (context.Context, trace.Span) {
 	o.inFlight.enter()
-	o.consumed.Add(ctx, 1, o.subscription)
-	return o.tracer.Start(ctx, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
+	o.tally.received.Add(1)
+	o.tally.bytes.Add(int64(len(m.Data)))
+	if m.DeliveryAttempt > 1 {
+		o.tally.again.Add(1)
+	}
+	if m.PublishTime.After(now) {
+		o.tally.ahead.Add(1)
+	}
+	if m.Attributes["traceparent"] != "" {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
+	}
+	var span trace.Span
+	if o.tracer != nil {
+		ctx, span = o.tracer.Start(ctx, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
+	}
+	o.pull.Record(ctx, max(0, now.Sub(m.PublishTime)).Seconds(), o.dataset...)
+	return ctx, span
 }
 
-// settled ends what start began.
-func (o observer) settled(ctx context.Context, took time.Duration, ack bool) {
+// settled ends what receive began. The span is nil where none leaves the process.
+func (o *observer) settled(ctx context.Context, span trace.Span, took time.Duration, ack bool) {
 	o.inFlight.leave()
 	attrs := o.subscription
 	if !ack {
 		attrs = o.processError
+		o.tally.back.Add(1)
 	}
-	o.process.Record(ctx, took.Seconds(), attrs)
+	o.process.Record(ctx, took.Seconds(), attrs...)
+	if span != nil {
+		span.End()
+	}
+}
+
+// decodeSample is how many messages share one measurement of decoding: the recording takes a tenth of
+// the time that is measured.
+const decodeSample = 16
+
+func (o *observer) decoded(ctx context.Context, took time.Duration) {
+	if o.tally.decoded.Add(1)%decodeSample == 1 {
+		o.decode.Record(ctx, took.Seconds(), o.dataset...)
+	}
 }
 
 // stored records a durable write and its age since publication; a clock that runs behind counts as zero.
-func (o observer) stored(ctx context.Context, sincePublish time.Duration) {
-	o.endToEnd.Record(ctx, max(0, sincePublish).Seconds(), o.dataset)
-	o.records.Add(ctx, 1, o.recordOK)
+func (o *observer) stored(ctx context.Context, sincePublish time.Duration) {
+	o.endToEnd.Record(ctx, max(0, sincePublish).Seconds(), o.dataset...)
+	o.tally.stored.Add(1)
 }
 
-func (o observer) record(ctx context.Context, outcome, stage string) {
-	o.records.Add(ctx, 1, metric.WithAttributes(
-		attribute.String("dataset", o.datasetName), attribute.String("outcome", outcome), attribute.String("stage", stage)))
-}
+func (o *observer) record(outcome, stage string) { o.tally.outcome(outcome, stage).Add(1) }
 
-func (o observer) platformError(stage string) {
+func (o *observer) platformError(stage string) {
 	o.errors.Add(context.Background(), 1, metric.WithAttributes(attribute.String("stage", stage)))
 }
 
-func (o observer) committed(ctx context.Context, rows int, took time.Duration, failed error) {
+func (o *observer) committed(ctx context.Context, rows int, took time.Duration, failed error) {
 	attrs := o.batchOK
 	if failed != nil {
 		attrs = o.batchError
 	}
-	o.batchTime.Record(ctx, took.Seconds(), attrs)
-	o.batchN.Record(ctx, float64(rows), attrs)
+	o.batchTime.Record(ctx, took.Seconds(), attrs...)
+	o.batchN.Record(ctx, float64(rows), attrs...)
+}
+
+// queued records how long the record waited that waited longest for the commit that starts now, those
+// left out that are tried again.
+func (o *observer) queued(ctx context.Context, start time.Time, winners []*winner) {
+	oldest, some := start, false
+	see := func(it *item) {
+		if it.tries > 0 {
+			return
+		}
+		some = true
+		if it.submitted.Before(oldest) {
+			oldest = it.submitted
+		}
+	}
+	for _, w := range winners {
+		see(w.item)
+		for _, it := range w.losers {
+			see(it)
+		}
+	}
+	if some {
+		o.queue.Record(ctx, start.Sub(oldest).Seconds(), o.dataset...)
+	}
+}
+
+// acknowledged records how long after its commit a record is answered, where committed is set.
+func (o *observer) acknowledged(ctx context.Context, committed, now time.Time) {
+	if !committed.IsZero() {
+		o.ack.Record(ctx, now.Sub(committed).Seconds(), o.dataset...)
+	}
 }
 
 // maxSpanLinks keeps the span of a large batch small.
 const maxSpanLinks = 32
 
 // startCommit opens the span of a commit, linked to the messages whose traces are sampled.
-func (o observer) startCommit(ctx context.Context, ds *dataset.Dataset, winners []*winner) (context.Context, func(error)) {
+func (o *observer) startCommit(ctx context.Context, ds *dataset.Dataset, winners []*winner) (context.Context, func(error)) {
 	var links []trace.Link
 	for _, w := range winners {
 		if w.item.span.IsSampled() && len(links) < maxSpanLinks {
@@ -145,6 +206,9 @@ func (o observer) startCommit(ctx context.Context, ds *dataset.Dataset, winners 
 	if len(links) > 0 {
 		// The first message's trace carries the commit, so that one trace shows publish to commit.
 		ctx = trace.ContextWithRemoteSpanContext(ctx, links[0].SpanContext)
+	}
+	if o.tracer == nil {
+		return ctx, func(error) {}
 	}
 	ctx, span := o.tracer.Start(ctx, "commit "+ds.Table(), trace.WithLinks(links...))
 	return ctx, func(err error) {

@@ -23,7 +23,8 @@ import (
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
 
-// collect returns what each metric has counted, by name and attributes; histograms give their count.
+// collect returns what each metric has counted, by name and attributes; histograms give their count, and
+// as sums that of their values. Gauges of fractions are among the sums.
 func collect(t *testing.T, reader sdkmetric.Reader) (counts map[string]int64, sums map[string]float64) {
 	t.Helper()
 	var got metricdata.ResourceMetrics
@@ -45,6 +46,10 @@ func collect(t *testing.T, reader sdkmetric.Reader) (counts map[string]int64, su
 			case metricdata.Gauge[int64]:
 				for _, p := range data.DataPoints {
 					counts[key(p.Attributes)] = p.Value
+				}
+			case metricdata.Gauge[float64]:
+				for _, p := range data.DataPoints {
+					sums[key(p.Attributes)] = p.Value
 				}
 			case metricdata.Histogram[float64]:
 				for _, p := range data.DataPoints {
@@ -94,7 +99,7 @@ func TestMetrics(t *testing.T) {
 		h.sink.answer = refuse(store.ErrPoison)
 		h.wantAck("a refused record", h.send(event("c", 6)))
 		h.sink.answer = refuse(store.ErrUnavailable)
-		h.wantNack("a record without a store", h.send(event("d", 6)))
+		h.wantGivenUp("a record without a store", h.send(event("d", 6)))
 		h.sink.answer = nil
 		h.sink.gate = make(chan struct{})
 		open := h.send(event("e", 1))
@@ -108,11 +113,26 @@ func TestMetrics(t *testing.T) {
 			"latam.ingest.records{dataset=events,outcome=rejected,stage=commit}": 1,
 			"latam.ingest.records{dataset=events,outcome=error,stage=commit}":    1,
 			"latam.ingest.end_to_end.duration{dataset=events}":                   2,
+			"latam.ingest.pull.duration{dataset=events}":                         6,
+			"latam.ingest.decode.duration{dataset=events}":                       1,
+			"latam.ingest.queue.duration{dataset=events}":                        5,
+			"latam.ingest.ack.duration{dataset=events}":                          2,
+			"latam.ingest.redelivered{dataset=events}":                           0,
+			"latam.ingest.given_back{dataset=events}":                            1,
+			"latam.ingest.payload{dataset=events}":                               237,
+			"latam.ingest.merged{dataset=events}":                                0,
+			"latam.ingest.retried{dataset=events}":                               3,
+			"latam.ingest.clock_skew{dataset=events}":                            1,
 			"latam.ingest.in_flight{dataset=events}":                             1,
+			"latam.ingest.paused{dataset=events,reason=receive}":                 0,
+			"latam.ingest.paused{dataset=events,reason=store}":                   0,
+			"latam.ingest.paused{dataset=events,reason=rejects}":                 0,
+			"latam.ingest.limit.batches{dataset=events}":                         1,
+			"latam.ingest.limit.rows{dataset=events}":                            500,
 			"latam.batch.duration{batch.name=events,outcome=ok}":                 2,
-			"latam.batch.duration{batch.name=events,outcome=error}":              2,
+			"latam.batch.duration{batch.name=events,outcome=error}":              2 + maxRetries,
 			"latam.batch.size{batch.name=events,outcome=ok}":                     2,
-			"latam.batch.size{batch.name=events,outcome=error}":                  2,
+			"latam.batch.size{batch.name=events,outcome=error}":                  2 + maxRetries,
 			"latam.errors{stage=commit}":                                         1,
 			"messaging.client.consumed.messages{" + sub + "}":                    6,
 			"messaging.process.duration{" + sub + "}":                            4,

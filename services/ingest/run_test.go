@@ -210,7 +210,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 	given := Options{BatchRows: 1, BatchBytes: 2048, BatchDelay: 1, Shards: 3, MaxMessages: 4, MaxBytes: 5 << 20, DrainTimeout: 6, RetryDelay: 7,
-		IndexTimeout: 8, IndexBuildRate: 9, IndexBuildDelay: 10}
+		IndexTimeout: 8, IndexBuildRate: 9, IndexBuildDelay: 10, MaxRejectShare: 0.11, WatchAfter: 12}
 	if got := given.Defaults(); got != given {
 		t.Errorf("defaults changed what was set: %+v", got)
 	}
@@ -228,6 +228,10 @@ func TestOptions(t *testing.T) {
 		"index timeout":  {IndexTimeout: time.Millisecond},
 		"build rate":     {IndexBuildRate: -1},
 		"build delay":    {IndexBuildDelay: -1},
+		"share below":    {MaxRejectShare: -0.1},
+		"share above":    {MaxRejectShare: 1.1},
+		"watch below":    {WatchAfter: time.Millisecond},
+		"drain below":    {DrainTimeout: -1},
 	} {
 		if _, err := New(opts, Deps{}, []*dataset.Dataset{loadDataset(t)}); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -222,8 +222,8 @@ func TestRefusedRecordLeavesOlderOnes(t *testing.T) {
 	})
 }
 
-// TestOutage checks that an environment at fault costs no record: everything is given back, nothing
-// is rejected, the service says that it is not ready and recovers by itself.
+// TestOutage checks that a store that is away costs no record: everything is tried again in process
+// and then given back, nothing is rejected, the service says that it is not ready and recovers by itself.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	for name, kind := range outage() {
@@ -235,17 +235,21 @@ func TestOutage(t *testing.T) {
 				h.wantReady(nil)
 				outcomes := h.together(event("a", 1), event("b", 2))
 				h.wantReady(kind)
-				// A pause before the nack keeps the messages from spinning.
-				for _, outcome := range outcomes {
-					h.wantOpen("a record", outcome)
+				h.wantOpen("record b", outcomes[1])
+				h.wantGivenUp("record a", outcomes[0])
+				if h.settled("record b", outcomes[1]) {
+					t.Error("record b was acknowledged while the store was out")
 				}
-				time.Sleep(h.svc.opts.RetryDelay)
-				for _, outcome := range outcomes {
-					if h.settled("a record", outcome) {
-						t.Error("a record was acknowledged while the store was out")
+				calls := h.sink.calls()
+				if len(calls) != 2+maxRetries {
+					t.Errorf("%d calls of the store, want the first record, both and %d tries more", len(calls), maxRetries)
+				}
+				for _, call := range calls[1:] {
+					if len(call.rows) != 2 {
+						t.Errorf("a try of %d rows, want both together", len(call.rows))
 					}
 				}
-				if !strings.Contains(h.log.String(), "batch not stored") || strings.Count(h.log.String(), "level=ERROR") != 1 {
+				if !strings.Contains(h.log.String(), "messages_given_back=2") || strings.Count(h.log.String(), "level=ERROR") != 1 {
 					t.Errorf("log %q, want one error for the batch", h.log)
 				}
 				h.sink.answer = nil
@@ -260,7 +264,8 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestPartialOutage fails one row of a batch: its message alone comes back.
+// TestPartialOutage fails one row of a batch: the others are acknowledged at once, and its message
+// alone comes back.
 func TestPartialOutage(t *testing.T) {
 	t.Parallel()
 	for name, kind := range outage() {
@@ -272,8 +277,9 @@ func TestPartialOutage(t *testing.T) {
 				outcomes := h.together(event("a", 1), event("b", 6), event("c", 3))
 				h.wantAck("record a", outcomes[0])
 				h.wantAck("record c", outcomes[2])
+				h.wantReady(nil) // It stores, and the row has tries left.
+				h.wantGivenUp("record b", outcomes[1])
 				h.wantReady(kind)
-				h.wantNack("record b", outcomes[1])
 				if h.sink.value("b") != "absent" || len(h.dead.all()) != 0 {
 					t.Error("record b was stored or rejected")
 				}
@@ -303,8 +309,8 @@ func TestMixedOutcomes(t *testing.T) {
 		outcomes := h.together(event("a", 1), event("b", 2), event("c", 3))
 		h.wantAck("the refused record", outcomes[0])
 		h.wantAck("the stored record", outcomes[2])
+		h.wantGivenUp("the record without a store", outcomes[1])
 		h.wantReady(store.ErrUnavailable)
-		h.wantNack("the record without a store", outcomes[1])
 		// A refusal shows that the store answers again.
 		h.wantAck("the refused record", h.send(event("a", 1)))
 		h.wantReady(nil)

@@ -12,13 +12,17 @@ locals {
     http = { enabled = true, endpoint = "0.0.0.0:4318", useHostPort = false }
   }
 
+  # With an application key the Cluster Agent answers the cluster's external metrics API, for the autoscaler
+  # of ingest. Its pods do not start without the key, so it is asked for only where somebody put it there.
+  tells_metrics = var.datadog_app_secret != ""
+
   agent = {
     providers = { gke = { cos = true } }
 
     # What the Agent does is decided here and not by whoever signs in at Datadog.
     remoteConfiguration = { enabled = false }
 
-    datadog = {
+    datadog = merge(local.tells_metrics ? { appKeyExistingSecret = var.datadog_app_secret } : {}, {
       site        = var.datadog_site
       clusterName = var.cluster
       tags        = [for key, value in merge(var.labels, { env = var.environment }) : "${key}:${value}"]
@@ -43,13 +47,14 @@ locals {
       kubeStateMetricsEnabled = false
       kubeStateMetricsCore    = { enabled = true }
       operator                = { enabled = false }
-    }
+    })
 
     clusterAgent = {
       enabled             = true
       replicas            = 2
       pdb                 = { create = true }
       admissionController = { enabled = false }
+      metricsProvider     = { enabled = local.tells_metrics, useDatadogMetrics = local.tells_metrics }
 
       # The chart would draw a token of its own with each release, and leave it where the release is kept.
       tokenExistingSecret = local.token_secret

@@ -18,6 +18,12 @@ variable "cluster_endpoint" {
   nullable    = false
 }
 
+variable "datadog_app_secret" {
+  description = "Name of the Kubernetes Secret with the app-key by which the Cluster Agent reads metrics for autoscalers, empty when none does"
+  type        = string
+  nullable    = false
+}
+
 variable "datadog_integration_email" {
   description = "Datadog's service account that reads the project's metrics, empty for none"
   type        = string

@@ -48,6 +48,7 @@ func kinds() []kind {
 	add("networking.k8s.io", "v1", "NetworkPolicy")
 	add("gateway.networking.k8s.io", "v1", "Gateway", "HTTPRoute")
 	add("networking.gke.io", "v1", "GCPBackendPolicy", "GCPGatewayPolicy", "HealthCheckPolicy")
+	add("datadoghq.com", "v1alpha1", "DatadogMetric")
 	return all
 }
 

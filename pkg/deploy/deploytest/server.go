@@ -99,6 +99,13 @@ func (s *Server) Remove(groupVersion string) {
 	s.missing[groupVersion] = true
 }
 
+// Restore brings back an API that Remove took away.
+func (s *Server) Restore(groupVersion string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.missing, groupVersion)
+}
+
 // Before is asked about each request; an error is the answer. It must not call the server.
 func (s *Server) Before(f func(Request) *apierrors.StatusError) {
 	s.mu.Lock()

@@ -141,8 +141,18 @@ func watchVariables() []Variable {
 		{Name: "budget_emails", Type: texts, Description: "Who gets the mails about the budget", value: func(e *Environment) any { return list(e.Settings.BudgetEmails) }},
 		{Name: "datadog_site", Type: text, Description: "Datadog site", value: func(e *Environment) any { return e.Settings.DatadogSite }},
 		{Name: "datadog_secret", Type: text, Description: "Name of the Kubernetes Secret with Datadog's api-key", value: func(e *Environment) any { return e.Names().DatadogSecret }},
+		{Name: "datadog_app_secret", Type: text, Description: "Name of the Kubernetes Secret with the app-key by which the Cluster Agent reads metrics for autoscalers, empty when none does", value: (*Environment).datadogAppSecret},
 		{Name: "datadog_integration_email", Type: text, Description: "Datadog's service account that reads the project's metrics, empty for none", value: func(e *Environment) any { return e.Settings.DatadogIntegrationEmail }},
 	}
+}
+
+// datadogAppSecret is a Secret of its own, because nothing of ours makes it: an application key is somebody's,
+// and can do what they can.
+func (e *Environment) datadogAppSecret() any {
+	if !e.Settings.ScaleOnLag {
+		return ""
+	}
+	return e.Names().DatadogAppSecret
 }
 
 // VariableNames returns the names of the catalogue, sorted.

@@ -24,6 +24,8 @@ type Names struct {
 	// ManagedService is how API Gateway names the service of GatewayAPI: with a part of its own choice, which is * here.
 	ManagedService string
 	DatadogSecret  string
+	// DatadogAppSecret holds an application key, where ingest scales on its lag.
+	DatadogAppSecret string
 	// StateBucket is the bucket of the states unless the setting state names another place.
 	StateBucket string
 }
@@ -48,9 +50,10 @@ func (e *Environment) Names() Names {
 		GatewayAccount: name + "-gateway", PlanAccount: name + "-plan", ApplyAccount: name + "-apply",
 		BigtableInstance: e.Settings.Instance, BigqueryDataset: warehouse.DatasetID(name),
 		Address: name + "-api", Gateway: name, GatewayAPI: name,
-		ManagedService: name + "-*.apigateway." + e.Settings.Project + ".cloud.goog",
-		DatadogSecret:  "datadog-keys",
-		StateBucket:    e.Settings.Project + "-" + name + "-tfstate",
+		ManagedService:   name + "-*.apigateway." + e.Settings.Project + ".cloud.goog",
+		DatadogSecret:    "datadog-keys",
+		DatadogAppSecret: "datadog-app",
+		StateBucket:      e.Settings.Project + "-" + name + "-tfstate",
 	}
 	if n.BigtableInstance == "" {
 		n.BigtableInstance = BigtableInstance(name)

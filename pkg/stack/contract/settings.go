@@ -43,6 +43,8 @@ type Settings struct {
 	BudgetCurrency                       string
 	BudgetEmails                         []string
 	DatadogSite, DatadogIntegrationEmail string
+	// ScaleOnLag adds Datadog's metric of ingest's lag to its autoscaler.
+	ScaleOnLag bool
 	// Image is the container image of ingest and serve with its digest.
 	Image string
 }
@@ -124,6 +126,7 @@ func (s *Settings) Fields() []Field {
 		{"budget_emails", "who gets the mails about the budget", &s.BudgetEmails},
 		{"datadog_site", "Datadog site", &s.DatadogSite},
 		{"datadog_integration_email", "Datadog's service account that reads the project's metrics", &s.DatadogIntegrationEmail},
+		{"scale_on_lag", "ingest scales on its lag as well, told by Datadog, which needs the Secret datadog-app with an application key", &s.ScaleOnLag},
 		{"image", "container image of ingest and serve, REF@sha256:DIGEST", &s.Image},
 	}
 }

@@ -13,6 +13,7 @@ variables {
   cluster_ca                = ""
   datadog_site              = "datadoghq.eu"
   datadog_secret            = "datadog-keys"
+  datadog_app_secret        = ""
   datadog_integration_email = "ddgci-0123@datadog-gci-sts.iam.gserviceaccount.com"
 }
 
@@ -58,6 +59,36 @@ run "agent_and_integration" {
   assert {
     condition     = alltrue([for role in keys(google_project_iam_member.datadog) : role == "roles/browser" || endswith(role, ".viewer")])
     error_message = "The integration must only read: ${join(", ", keys(google_project_iam_member.datadog))}"
+  }
+}
+
+run "tells_no_metrics" {
+  command = plan
+
+  assert {
+    condition     = !yamldecode(helm_release.datadog.values[0]).clusterAgent.metricsProvider.enabled && !can(yamldecode(helm_release.datadog.values[0]).datadog.appKeyExistingSecret)
+    error_message = "Without the name of a secret the Cluster Agent must not wait for an application key."
+  }
+}
+
+run "tells_metrics" {
+  command = plan
+
+  variables {
+    datadog_app_secret = "datadog-app"
+  }
+
+  assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).clusterAgent.metricsProvider.enabled && yamldecode(helm_release.datadog.values[0]).clusterAgent.metricsProvider.useDatadogMetrics
+    error_message = "The Cluster Agent must answer the external metrics API, and bring the kind DatadogMetric."
+  }
+  assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).datadog.appKeyExistingSecret == "datadog-app" && !can(yamldecode(helm_release.datadog.values[0]).datadog.appKey)
+    error_message = "The application key must come from the secret; a key in values is a key in the state."
+  }
+  assert {
+    condition     = yamldecode(helm_release.datadog.values[0]).datadog.apiKeyExistingSecret == "datadog-keys" && yamldecode(helm_release.datadog.values[0]).clusterAgent.replicas == 2
+    error_message = "The rest must stay as it is."
   }
 }
 

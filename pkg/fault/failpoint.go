@@ -131,9 +131,20 @@ func die() {
 	select {} // The signal is on its way.
 }
 
+// source is a Source below another one, which can still be asked what waits.
+type source struct{ next ingest.Source }
+
+// Waiting implements ingest.Backlog.
+func (s source) Waiting(ctx context.Context, subscription string) (bool, error) {
+	if b, ok := s.next.(ingest.Backlog); ok {
+		return b.Waiting(ctx, subscription)
+	}
+	return false, nil
+}
+
 // failingSource has the points of a message.
 type failingSource struct {
-	next   ingest.Source
+	source
 	points []*failpoint
 }
 

@@ -49,7 +49,7 @@ func (o Options) Wrap(deps ingest.Deps) ingest.Deps {
 		make(&deps)
 	}
 	if len(o.points) > 0 {
-		deps.Source = &failingSource{next: deps.Source, points: o.points}
+		deps.Source = &failingSource{source: source{deps.Source}, points: o.points}
 		deps.Sink = &failingSink{next: deps.Sink, points: o.points}
 	}
 	return deps

@@ -27,7 +27,7 @@ const (
 )
 
 var mistakes = map[string]func(*ingest.Deps){ //nolint:gochecknoglobals // A table of functions, never written to.
-	AckBeforeWrite:     func(d *ingest.Deps) { d.Source = earlySource{d.Source} },
+	AckBeforeWrite:     func(d *ingest.Deps) { d.Source = earlySource{source{d.Source}} },
 	ServerTimeCells:    func(d *ingest.Deps) { d.Sink = serverTimeSink{d.Sink} },
 	KeyFromMessageID:   keyByMessage,
 	DropOnDecodeError:  func(d *ingest.Deps) { d.DeadLetters = droppedLetters{} },
@@ -38,7 +38,7 @@ var mistakes = map[string]func(*ingest.Deps){ //nolint:gochecknoglobals // A tab
 func Mistakes() []string { return slices.Sorted(maps.Keys(mistakes)) }
 
 // earlySource acknowledges a message as soon as the service has it.
-type earlySource struct{ next ingest.Source }
+type earlySource struct{ source }
 
 // Receive implements ingest.Source.
 func (s earlySource) Receive(ctx context.Context, subscription string, opts bus.ReceiveOptions, handle func(context.Context, bus.Message) bool) error {
@@ -82,21 +82,21 @@ func (s generousSink) Put(ctx context.Context, table string, rows []dataset.Row)
 
 // messageKeys gives rows the key of the message that they came in.
 type messageKeys struct {
-	source ingest.Source
-	sink   ingest.Sink
+	source
+	sink ingest.Sink
 
 	mu  sync.Mutex
 	ids map[string]string // by the content of a record
 }
 
 func keyByMessage(d *ingest.Deps) {
-	k := &messageKeys{source: d.Source, sink: d.Sink, ids: map[string]string{}}
+	k := &messageKeys{source: source{d.Source}, sink: d.Sink, ids: map[string]string{}}
 	d.Source, d.Sink = k, k
 }
 
 // Receive implements ingest.Source.
 func (k *messageKeys) Receive(ctx context.Context, subscription string, opts bus.ReceiveOptions, handle func(context.Context, bus.Message) bool) error {
-	return k.source.Receive(ctx, subscription, opts, func(ctx context.Context, m bus.Message) bool {
+	return k.next.Receive(ctx, subscription, opts, func(ctx context.Context, m bus.Message) bool {
 		var record map[string]any
 		dec := json.NewDecoder(strings.NewReader(string(m.Data)))
 		dec.UseNumber()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -61,7 +62,7 @@ func catchRun(t *testing.T, seed uint64, env ...string) (*rig, testkit.Report) {
 	r := newRig(t, rigOptions{seed: seed})
 	l := &load{rng: rand.New(rand.NewPCG(seed, 10)), duplicates: 0.10, poison: 0.02, disorder: 100}
 	r.host.faults.SetWrites(rpcfault.Writes{
-		Rows: 0.05, RowCodes: []codes.Code{codes.Internal, codes.ResourceExhausted}, Slow: 1, Delay: slowWrites.Delay,
+		Rows: 0.05, RowCodes: []codes.Code{codes.Internal, codes.ResourceExhausted}, Slow: 1, Delay: 50 * time.Millisecond,
 	})
 	for range 3 {
 		r.publishAll(400, l)

@@ -137,8 +137,8 @@ func killAt(t *testing.T, point string, hit int) {
 	if point == fault.InDrain {
 		p.await()
 		eventually(t, 20*time.Second, func() (bool, string) {
-			n := r.host.faults.Counts().Calls
-			return n > 0, fmt.Sprintf("%d writes", n)
+			c := r.host.faults.Counts()
+			return c.Calls > 0 && c.Delivered >= 600, fmt.Sprintf("%d writes, %d deliveries", c.Calls, c.Delivered)
 		})
 		p.signal()
 	}

@@ -14,7 +14,7 @@ import (
 // TestF03AmbiguousCommits answers writes that were applied with errors, and refuses rows one by one.
 func TestF03AmbiguousCommits(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, rigOptions{seed: newSeed(t)})
+	r := newRig(t, rigOptions{seed: newSeed(t), batch: 500})
 	r.host.faults.SetWrites(rpcfault.Writes{
 		Ambiguous: 0.20, Late: 0.05, Rows: 0.10,
 		RowCodes: []codes.Code{codes.Aborted, codes.Aborted, codes.Internal, codes.ResourceExhausted},

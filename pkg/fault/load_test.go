@@ -201,5 +201,5 @@ func (r *rig) mixed() []*load {
 // noFaults and slowWrites are what the Bigtable of a test does.
 var (
 	noFaults   = rpcfault.Writes{}
-	slowWrites = rpcfault.Writes{Slow: 1, Delay: 50 * time.Millisecond}
+	slowWrites = rpcfault.Writes{Slow: 1, Delay: 200 * time.Millisecond}
 )

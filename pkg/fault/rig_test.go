@@ -3,6 +3,7 @@
 package fault_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,7 @@ type rigOptions struct {
 	now      func() time.Time
 	emulator *emulators // instead of the engines
 	declare  string     // another declaration than the flights
+	batch    int        // rows of a batch; 0 is fault.FullBatch, which small loads fill
 }
 
 // rig is one system under test: engines, the network before them, and what was handed to them.
@@ -301,7 +303,7 @@ func (r *rig) spawn(env ...string) *process {
 	}, env...)
 	return newProcess(r.t, r.log, fmt.Sprintf("ingest %d", r.starts), env,
 		"ingest", "--config", filepath.Join(r.dir, "latam.yaml"), "--admin", "127.0.0.1:0", "--log-format", "json",
-		"--batch-rows", strconv.Itoa(fault.FullBatch))
+		"--batch-rows", strconv.Itoa(cmp.Or(r.opts.batch, fault.FullBatch)))
 }
 
 // ingest is spawn that waits until it works.

@@ -317,7 +317,10 @@ func activityOf(worker *ingest.Service) func(string) (query.Activity, bool) {
 	}
 	return func(dataset string) (query.Activity, bool) {
 		did, ok := worker.Activity(dataset)
-		return query.Activity{Stored: did.Stored, PerSecond: did.PerSecond, LastCommit: did.LastCommit, NewestEvent: did.NewestEvent, InFlight: did.InFlight}, ok
+		return query.Activity{
+			Stored: did.Stored, PerSecond: did.PerSecond, LastCommit: did.LastCommit, NewestEvent: did.NewestEvent,
+			InFlight: did.InFlight, Behind: did.Behind, Paused: did.Paused,
+		}, ok
 	}
 }
 

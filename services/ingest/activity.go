@@ -17,14 +17,20 @@ type Activity struct {
 	NewestEvent time.Time
 	// InFlight counts the messages that are neither acknowledged nor given back.
 	InFlight int64
+	// Behind is the age by publish time of the oldest of them that was not delivered before.
+	Behind time.Duration
+	// Paused is why nothing is received or stored now: receive, store or rejects; empty when it is.
+	Paused string
 }
 
 // Activity returns what this process did for a dataset; false says that it does not ingest it.
 func (s *Service) Activity(dataset string) (Activity, bool) {
 	for _, r := range s.routes {
 		if r.ds.Name == dataset {
-			a := r.activity.at(r.deps.Now())
-			a.InFlight = r.observed.inFlight.n.Load()
+			now := r.deps.Now()
+			a := r.activity.at(now)
+			a.InFlight, a.Paused = r.observed.inFlight.n.Load(), r.pausedBy()
+			a.Behind, _ = r.ages(now)
 			return a, true
 		}
 	}

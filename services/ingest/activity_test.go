@@ -95,7 +95,7 @@ func TestActivityOfService(t *testing.T) {
 			t.Errorf("activity %+v, %v; want the last commit by %s", got, ok, stored)
 		}
 		got.LastCommit = time.Time{}
-		if diff := cmp.Diff(Activity{Stored: 7, PerSecond: 7, NewestEvent: second(9), InFlight: 1}, got); diff != "" {
+		if diff := cmp.Diff(Activity{Stored: 7, PerSecond: 7, NewestEvent: second(9), InFlight: 1, Behind: 2 * arrivalPoll}, got); diff != "" {
 			t.Errorf("activity (-want +got):\n%s", diff)
 		}
 		if _, ok := h.svc.Activity("absent"); ok {

@@ -11,25 +11,31 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
 )
 
-// item is one decoded record on its way to the store.
+// item is one message on its way to the store.
 type item struct {
-	row       dataset.Row
-	entries   []dataset.Row // one of each index
-	published time.Time
-	id        string
-	began     time.Time // when the message was received
+	// What is written before the message is in work, when others begin to read it.
+	message bus.Message
+	ctx     context.Context // of the Receive
+	began   time.Time       // when the message was received
+	done    chan error      // holds the outcome
+
+	// What its decoder adds: the context with its trace, its own span (nil where none leaves the
+	// process), the span to link to, when decoding ended, and the row with one entry for each index.
+	traced    context.Context
+	process   trace.Span
 	span      trace.SpanContext
-	done      chan error // holds the outcome
-	// sent is the publish time, again tells that the message was delivered before. They are not written
-	// once the message is in work, when others read them.
-	sent  time.Time
-	again bool
-	// submitted is when decoding ended; committed when the store had it, set in one item of a batch.
-	submitted, committed time.Time
+	submitted time.Time
+	published time.Time
+	row       dataset.Row
+	entries   []dataset.Row
+
+	// committed is when the store had it, set in one item of a batch.
+	committed time.Time
 	// tries counts the commits of the record that failed, the first of them at failed.
 	tries  int
 	failed time.Time
@@ -51,7 +57,7 @@ type stamp struct {
 }
 
 func (it *item) stamp() stamp {
-	return stamp{event: it.row.Time.UnixMilli(), published: it.published.UnixNano(), id: it.id}
+	return stamp{event: it.row.Time.UnixMilli(), published: it.published.UnixNano(), id: it.message.ID}
 }
 
 // before tells whether s loses against o. Message ids grow within a topic as decimal numbers do,
@@ -194,18 +200,18 @@ func (sh *shard) commit(b *batch) {
 		b.answer(errPaused)
 		return
 	}
-	rows, winners := b.pending(&sh.recent)
+	start := r.deps.Now()
+	rows, winners := b.pending(&sh.recent, func(w *winner) { sh.stored(w, start) })
 	r.observed.tally.merged.Add(int64(b.replaced))
 	if len(rows) == 0 {
-		r.activity.add(r.deps.Now(), b.replaced, time.Time{})
+		r.activity.add(start, b.replaced, time.Time{})
 		return
 	}
 	// A drain must not abort a write that is about to succeed, so the write has no parent context;
 	// the store bounds it.
 	ctx, end := r.observed.startCommit(context.Background(), r.ds, winners)
-	start := r.deps.Now()
 	r.observed.queued(ctx, start, winners)
-	sh.putting.Store(&putting{id: winners[0].item.id, at: start})
+	sh.putting.Store(&putting{id: winners[0].item.message.ID, at: start})
 	errs, stale := r.put(ctx, rows, winners)
 	failed, now := firstError(errs), r.deps.Now()
 	sh.putting.Store(nil)
@@ -242,7 +248,7 @@ func (sh *shard) settle(winners []*winner, errs []error, failed error, now time.
 		case err == nil:
 			committed++
 			sh.recent.put(w.item.row.Key, w.item.stamp())
-			w.tell(nil)
+			sh.stored(w, now)
 		case errors.Is(err, store.ErrPoison):
 			w.tell(err)
 		default:
@@ -254,6 +260,16 @@ func (sh *shard) settle(winners []*winner, errs []error, failed error, now time.
 	}
 	sh.route.observed.tally.retried.Add(int64(retried))
 	sh.note(failed, committed, retried, givenUp)
+}
+
+// stored tells the records of a row that it is durable.
+func (sh *shard) stored(w *winner, now time.Time) {
+	o := sh.route.observed
+	o.stored(w.item, now)
+	for _, it := range w.losers {
+		o.stored(it, now)
+	}
+	w.tell(nil)
 }
 
 // note keeps the route's readiness and logs failures once a batch, not once a row.

@@ -235,7 +235,7 @@ func (p *property) makeMessages() {
 }
 
 func (p *property) stamp(i int) stamp {
-	it := &item{row: p.records[i].Row(p.messages[i].PublishTime), published: p.messages[i].PublishTime, id: p.messages[i].ID}
+	it := &item{row: p.records[i].Row(p.messages[i].PublishTime), published: p.messages[i].PublishTime, message: p.messages[i]}
 	return it.stamp()
 }
 

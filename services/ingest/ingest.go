@@ -144,11 +144,12 @@ type Service struct {
 
 // route is one dataset on its way from its subscription to its table.
 type route struct {
-	ds     *dataset.Dataset
-	opts   Options
-	deps   Deps
-	shards []*shard
-	index  *indexer // nil when the dataset has no index
+	ds       *dataset.Dataset
+	opts     Options
+	deps     Deps
+	incoming chan *item // received, not yet decoded
+	shards   []*shard
+	index    *indexer // nil when the dataset has no index
 	// arriving counts messages that are being decoded: while there are some, a batch waits for them.
 	arriving arrivals
 	observed *observer
@@ -185,7 +186,7 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 		}
 		r := &route{
 			ds: ds, opts: opts, deps: deps, observed: in.forDataset(ds, deps.Tracer),
-			works: newWorks(opts.MaxMessages), turns: newTurns(newLimiter(opts.Shards, opts.BatchRows)),
+			incoming: make(chan *item, opts.MaxMessages), works: newWorks(opts.MaxMessages), turns: newTurns(newLimiter(opts.Shards, opts.BatchRows)),
 		}
 		r.index, r.activity.began = newIndexer(r), deps.Now()
 		for range opts.Shards {

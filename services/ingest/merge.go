@@ -68,14 +68,14 @@ func (b *batch) add(it *item) {
 }
 
 // pending returns the rows to write. A record that a newer one of the same event time has already
-// replaced is settled here: writing it now would undo the newer one, since both share a timestamp.
-func (b *batch) pending(recent *recentKeys) ([]dataset.Row, []*winner) {
+// replaced is stored as it is: writing it now would undo the newer one, since both share a timestamp.
+func (b *batch) pending(recent *recentKeys, stored func(*winner)) ([]dataset.Row, []*winner) {
 	rows := make([]dataset.Row, 0, len(b.order))
 	winners := make([]*winner, 0, len(b.order))
 	for _, w := range b.order {
 		last, ok := recent.get(w.item.row.Key)
 		if s := w.item.stamp(); ok && s.event == last.event && s.before(last) {
-			w.tell(nil)
+			stored(w)
 			b.replaced += 1 + len(w.losers)
 			continue
 		}

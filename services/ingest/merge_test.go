@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
@@ -32,7 +33,7 @@ func TestStampOrder(t *testing.T) {
 
 func newItem(key string, event, published int64, id string) *item {
 	return &item{
-		row: dataset.Row{Key: key, Time: time.UnixMilli(event)}, published: time.Unix(0, published), id: id,
+		row: dataset.Row{Key: key, Time: time.UnixMilli(event)}, published: time.Unix(0, published), message: bus.Message{ID: id},
 		done: make(chan error, 1),
 	}
 }
@@ -59,7 +60,7 @@ func TestBatchKeepsNewest(t *testing.T) {
 			b.add(it)
 		}
 		recent := newRecentKeys(10)
-		rows, winners := b.pending(&recent)
+		rows, winners := b.pending(&recent, func(w *winner) { w.tell(nil) })
 		if len(rows) != len(newest) || len(winners) != len(newest) || len(b.order) != len(newest) {
 			t.Fatalf("seed %d: %d rows for %d keys", seed, len(rows), len(newest))
 		}

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"time"
-
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
@@ -27,67 +24,47 @@ const (
 )
 
 // handle settles one message: true acknowledges it, false gives it back. It blocks until the
-// outcome is known, which is what keeps the client's flow control honest.
-func (r *route) handle(ctx context.Context, m bus.Message) bool {
-	start := r.deps.Now()
-	ctx, receipt := r.observed.receive(ctx, r.ds, m, start)
-	ack := r.settle(ctx, m, start)
-	r.observed.settled(ctx, receipt, r.deps.Now().Sub(start), ack)
-	return ack
-}
-
-// settle finds the outcome of a message; every path through it ends in one.
-func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack bool) {
-	it := &item{
-		id: m.ID, began: start, sent: m.PublishTime, again: m.DeliveryAttempt > 1,
-		span: trace.SpanContextFromContext(ctx), done: make(chan error, 1),
-	}
+// outcome is known, which is what keeps the client's flow control honest. There is a goroutine for
+// each message, so it does nothing but wait: decoders and shards do the work on stacks that have
+// grown once.
+func (r *route) handle(ctx context.Context, m bus.Message) (ack bool) {
+	it := &item{message: m, ctx: ctx, traced: ctx, began: r.deps.Now(), done: make(chan error, 1)}
+	r.observed.inFlight.enter()
+	defer r.observed.inFlight.leave()
 	slot := r.works.enter(it)
 	defer r.works.leave(slot)
-	defer func() {
-		if p := recover(); p != nil {
-			r.logPanic(stageDecode, m.ID, p)
-			ack = r.giveBack(ctx, stageDecode)
-		}
-	}()
-	if r.gate.state.Load() == gateClosed {
-		return r.giveBack(ctx, stagePause)
+	r.arriving.enter()
+	r.incoming <- it
+	if err := <-it.done; err != nil {
+		return r.settleFailed(it, err)
 	}
-	if err := r.take(ctx, m, it); err != nil {
-		if !rejected(err) || r.refuses(err) {
-			return r.giveBack(ctx, stageDecode)
-		}
-		return r.reject(ctx, m, stageDecode, err)
+	if !it.committed.IsZero() {
+		r.observed.acknowledged(it.traced, r.deps.Now().Sub(it.committed))
 	}
-	err := <-it.done
-	switch {
-	case err == nil:
-		now := r.deps.Now()
-		r.observed.stored(ctx, now.Sub(m.PublishTime))
-		r.observed.acknowledged(ctx, it.committed, now)
-		return true
-	case errors.Is(err, store.ErrPoison):
-		return r.reject(ctx, m, stageCommit, err)
-	}
-	return r.giveBack(ctx, stageCommit)
+	return true
 }
 
-// take decodes a message and hands it to its shard.
-func (r *route) take(ctx context.Context, m bus.Message, it *item) error {
-	r.arriving.enter()
-	defer r.arriving.leave()
-	rec, err := r.decode(ctx, m, it.began)
-	it.submitted = r.deps.Now()
-	r.observed.decoded(ctx, it.submitted.Sub(it.began))
-	if err != nil {
-		return err
+// settleFailed finds the outcome of a message that is not stored; every path through it ends in one.
+func (r *route) settleFailed(it *item, cause error) (ack bool) {
+	if errors.Is(cause, errGivenUp) { // A decoder or a shard may still have it in hands.
+		r.observed.record(outcomeError, stageCommit)
+		r.observed.unsettled(it.ctx, nil, r.deps.Now().Sub(it.began), false)
+		return false
 	}
-	r.passes()
-	it.published = recordTime(m)
-	it.row = rec.Row(it.published)
-	it.entries = r.ds.IndexEntries(rec, it.row.Time)
-	r.shardFor(it.row.Key).submit(it)
-	return nil
+	defer func() { r.observed.unsettled(it.traced, it.process, r.deps.Now().Sub(it.began), ack) }()
+	var undecoded decodeError
+	switch {
+	case errors.As(cause, &undecoded):
+		if !rejected(cause) || r.refuses(cause) {
+			return r.giveBack(it.traced, stageDecode)
+		}
+		return r.reject(it.traced, it.message, stageDecode, undecoded.cause)
+	case errors.Is(cause, store.ErrPoison):
+		return r.reject(it.traced, it.message, stageCommit, cause)
+	case errors.Is(cause, errPaused):
+		return r.giveBack(it.traced, stagePause)
+	}
+	return r.giveBack(it.traced, stageCommit)
 }
 
 // logPanic reports a panic without its value, which may hold a part of the payload.

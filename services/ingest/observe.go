@@ -96,7 +96,6 @@ func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) *obse
 
 // receive counts a message, opens its span and follows the trace of its publisher.
 func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Message, now time.Time) (context.Context, trace.Span) {
-	o.inFlight.enter()
 	o.tally.received.Add(1)
 	o.tally.bytes.Add(int64(len(m.Data)))
 	if m.DeliveryAttempt > 1 {
@@ -116,9 +115,9 @@ func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Messa
 	return ctx, span
 }
 
-// settled ends what receive began. The span is nil where none leaves the process.
-func (o *observer) settled(ctx context.Context, span trace.Span, took time.Duration, ack bool) {
-	o.inFlight.leave()
+// unsettled ends what receive began, of a message that is not stored. The span is nil where none
+// leaves the process.
+func (o *observer) unsettled(ctx context.Context, span trace.Span, took time.Duration, ack bool) {
 	attrs := o.subscription
 	if !ack {
 		attrs = o.processError
@@ -140,10 +139,15 @@ func (o *observer) decoded(ctx context.Context, took time.Duration) {
 	}
 }
 
-// stored records a durable write and its age since publication; a clock that runs behind counts as zero.
-func (o *observer) stored(ctx context.Context, sincePublish time.Duration) {
-	o.endToEnd.Record(ctx, max(0, sincePublish).Seconds(), o.dataset...)
+// stored ends what receive began, of a record that is durable, with its age since publication; a clock
+// that runs behind counts as zero.
+func (o *observer) stored(it *item, now time.Time) {
 	o.tally.stored.Add(1)
+	o.endToEnd.Record(it.traced, max(0, now.Sub(it.message.PublishTime)).Seconds(), o.dataset...)
+	o.process.Record(it.traced, now.Sub(it.began).Seconds(), o.subscription...)
+	if it.process != nil {
+		it.process.End()
+	}
 }
 
 func (o *observer) record(outcome, stage string) { o.tally.outcome(outcome, stage).Add(1) }
@@ -185,11 +189,9 @@ func (o *observer) queued(ctx context.Context, start time.Time, winners []*winne
 	}
 }
 
-// acknowledged records how long after its commit a record is answered, where committed is set.
-func (o *observer) acknowledged(ctx context.Context, committed, now time.Time) {
-	if !committed.IsZero() {
-		o.ack.Record(ctx, now.Sub(committed).Seconds(), o.dataset...)
-	}
+// acknowledged records how long after its commit a record was answered.
+func (o *observer) acknowledged(ctx context.Context, sinceCommit time.Duration) {
+	o.ack.Record(ctx, sinceCommit.Seconds(), o.dataset...)
 }
 
 // maxSpanLinks keeps the span of a large batch small.

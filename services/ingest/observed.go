@@ -76,8 +76,8 @@ func (r *route) ages(now time.Time) (lag, held time.Duration) {
 	}
 	r.works.each(func(it *item) {
 		held = max(held, now.Sub(it.began))
-		if !it.again {
-			lag = max(lag, now.Sub(it.sent))
+		if it.message.DeliveryAttempt <= 1 {
+			lag = max(lag, now.Sub(it.message.PublishTime))
 		}
 	})
 	return lag, held

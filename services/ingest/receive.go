@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ const (
 func (r *route) run(ctx context.Context) {
 	stop := make(chan struct{})
 	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() { r.decodeAll(stop) })
+	}
 	for _, sh := range r.shards {
 		workers.Go(func() { sh.run(stop) })
 	}

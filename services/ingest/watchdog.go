@@ -141,7 +141,7 @@ func (r *route) checkStuck(now time.Time) {
 			}
 		}
 		if old := r.works.oldest(); old != nil && now.Sub(old.began) > max(maxExtension, age) {
-			id, age, what = old.id, now.Sub(old.began), "in work"
+			id, age, what = old.message.ID, now.Sub(old.began), "in work"
 		}
 	}
 	var err error

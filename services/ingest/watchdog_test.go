@@ -236,12 +236,12 @@ func TestWorks(t *testing.T) {
 	w := newWorks(2)
 	var slots []int
 	for i := range 6 {
-		slots = append(slots, w.enter(&item{id: fmt.Sprint(i), began: time.Unix(int64(100-i), 0)}))
+		slots = append(slots, w.enter(&item{message: bus.Message{ID: fmt.Sprint(i)}, began: time.Unix(int64(100-i), 0)}))
 	}
 	if slots[4] != -1 || slots[5] != -1 {
 		t.Errorf("slots %v of 4", slots)
 	}
-	if old := w.oldest(); old == nil || old.id != "3" {
+	if old := w.oldest(); old == nil || old.message.ID != "3" {
 		t.Errorf("the oldest is %+v, want number 3", old)
 	}
 	for _, slot := range slots {

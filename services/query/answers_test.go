@@ -327,7 +327,7 @@ func TestStats(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, indexedYAML, Options{MaxCountedRows: 10})
 	w.service.deps.Activity = func(name string) (Activity, bool) {
-		return Activity{Stored: 7, PerSecond: 1.5, InFlight: 2, LastCommit: w.now}, name == "orders"
+		return Activity{Stored: 7, PerSecond: 1.5, InFlight: 2, Behind: 1500 * time.Millisecond, Paused: "store", LastCommit: w.now}, name == "orders"
 	}
 	get := func() (s stats) {
 		t.Helper()
@@ -337,7 +337,7 @@ func TestStats(t *testing.T) {
 		}
 		return s
 	}
-	if s := get(); s.Rows != (statsCount{0, "eq"}) || s.LastEventTime != "" || s.LagSeconds != nil || *s.Ingest != (statsIngest{7, 1.5, 2, "2001-02-01T12:00:00.000Z"}) {
+	if s := get(); s.Rows != (statsCount{0, "eq"}) || s.LastEventTime != "" || s.LagSeconds != nil || *s.Ingest != (statsIngest{7, 1.5, 2, 1.5, "store", "2001-02-01T12:00:00.000Z"}) {
 		t.Errorf("%+v", s)
 	}
 	w.addOrders(10)

@@ -21,6 +21,9 @@ type Activity struct {
 	// NewestEvent is the latest event time that was stored since the start; zero = none.
 	NewestEvent time.Time
 	InFlight    int64
+	// Behind is the age by publish time of the oldest message in work; Paused why none is, else empty.
+	Behind time.Duration
+	Paused string
 }
 
 // stats is the body of GET /v1/datasets/{dataset}/stats.
@@ -52,6 +55,8 @@ type statsIngest struct {
 	Stored    int64   `json:"stored"`
 	PerSecond float64 `json:"per_second"`
 	InFlight  int64   `json:"in_flight"`
+	Behind    float64 `json:"behind_seconds"`
+	Paused    string  `json:"paused,omitempty"`
 	LastStore string  `json:"last_store,omitempty"`
 }
 
@@ -156,7 +161,7 @@ func (s *Service) statsOf(ctx context.Context, ep *endpoint, c rowStats, now tim
 }
 
 func ingestStats(a Activity) *statsIngest {
-	out := &statsIngest{Stored: a.Stored, PerSecond: a.PerSecond, InFlight: a.InFlight}
+	out := &statsIngest{Stored: a.Stored, PerSecond: a.PerSecond, InFlight: a.InFlight, Behind: a.Behind.Seconds(), Paused: a.Paused}
 	if !a.LastCommit.IsZero() {
 		out.LastStore = a.LastCommit.UTC().Format(asOfLayout)
 	}

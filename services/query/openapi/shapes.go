@@ -158,7 +158,9 @@ func (b *builder) aggregateMeta() *Schema {
 func (b *builder) statsSchema() *Schema {
 	index := open(object("", []string{"name", "built"}, Map[*Schema]{{"name", str("")}, {"built", &Schema{Type: typeBoolean, Description: "Whether it has every row."}}}))
 	ingest := open(object("What ingest does, where it runs in the same process.", []string{"stored", "per_second", "in_flight"}, Map[*Schema]{
-		{"stored", whole("Records since the start.")}, {"per_second", &Schema{Type: typeNumber}}, {"in_flight", whole("")}, {"last_store", instant("")},
+		{"stored", whole("Records since the start.")}, {"per_second", &Schema{Type: typeNumber}}, {"in_flight", whole("")},
+		{"behind_seconds", &Schema{Type: typeNumber, Description: "Age of the oldest message in work, by publish time."}},
+		{"paused", str("Why nothing is stored now: receive, store or rejects. Absent when ingest works.")}, {"last_store", instant("")},
 	}))
 	return open(object("How many rows there are and how fresh they are.", []string{"dataset", "rows", "as_of"}, Map[*Schema]{
 		{"dataset", str("")},

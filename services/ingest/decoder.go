@@ -1,0 +1,52 @@
+package ingest
+
+import (
+	"go.opentelemetry.io/otel/trace"
+)
+
+// decodeError is why a message did not become a record.
+type decodeError struct{ cause error }
+
+func (e decodeError) Error() string { return e.cause.Error() }
+func (e decodeError) Unwrap() error { return e.cause }
+
+// decodeAll decodes what arrives until stop closes, which is when every message has been answered.
+func (r *route) decodeAll(stop <-chan struct{}) {
+	for {
+		select {
+		case it := <-r.incoming:
+			r.take(it)
+		case <-stop:
+			return
+		}
+	}
+}
+
+// take decodes a message and hands it to its shard.
+func (r *route) take(it *item) {
+	defer r.arriving.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			r.logPanic(stageDecode, it.message.ID, p)
+			it.answer(decodeError{errPanicked})
+		}
+	}()
+	if r.gate.state.Load() == gateClosed {
+		it.answer(errPaused)
+		return
+	}
+	it.traced, it.process = r.observed.receive(it.ctx, r.ds, it.message, it.began)
+	it.span = trace.SpanContextFromContext(it.traced)
+	rec, err := r.decode(it.traced, it.message, it.began)
+	it.submitted = r.deps.Now()
+	r.observed.decoded(it.traced, it.submitted.Sub(it.began))
+	if err != nil {
+		it.answer(decodeError{err})
+		return
+	}
+	r.passes()
+	it.published = recordTime(it.message)
+	it.row = rec.Row(it.published)
+	it.entries = r.ds.IndexEntries(rec, it.row.Time)
+	r.shardFor(it.row.Key).submit(it)
+}

@@ -13,7 +13,7 @@ IMAGE_PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check lint workflows tflint vet race fuzz stacks cloud crash kill abuse kubernetes cluster bench soak walk docs tidy clean \
+.PHONY: help build test check lint workflows tflint vet race fuzz stacks cloud crash fault headline kill abuse kubernetes cluster bench soak walk docs tidy clean \
   vuln licenses sbom release reproducible image push smoke scan
 
 help: ## list the targets
@@ -58,6 +58,16 @@ cloud: ## every stack with real terraform and stand-ins of its providers, from a
 crash: ## 200 kills of the whole program under load (make test does 20)
 	LATAM_CRASH_KILLS=200 $(GO) test -run '^TestCrash' -count=1 -v -timeout 60m ./pkg/cli
 
+# The tests of pkg/fault re-execute themselves as the program, so -tags fault builds one that can be broken.
+FAULT = $(GO) test -tags fault -count=1 -v
+
+fault: ## ingest among kills, broken writes, networks, clocks and disks, and five mistakes that have to be caught
+	$(FAULT) -parallel 4 -timeout 20m ./pkg/fault
+	$(GO) test -run '^TestServeDrainsWithoutAFailedRequest$$' -count=1 ./pkg/cli
+
+headline: ## 200,000 messages, 300 kills of ingest and of the engine, duplicates, disorder, poison
+	LATAM_HEADLINE_MESSAGES=200000 LATAM_HEADLINE_KILLS=300 $(FAULT) -run '^TestHeadline$$' -timeout 40m ./pkg/fault
+
 kill: ## latamctl is killed, and interrupted, at 60 points of an apply each (make test does 4)
 	LATAM_KILL_POINTS=60 $(GO) test -run '^Test(KilledParent|InterruptAnywhere)$$' -count=1 -timeout 30m ./pkg/stack/terraform
 
@@ -72,8 +82,12 @@ kubernetes: ## build a real control plane into the cache, for make cluster; it t
 cluster: kubernetes ## releases and manifests on a real control plane
 	LATAM_CLUSTER=1 $(GO) test -run '^TestCluster$$' -count=1 -v -timeout 20m ./pkg/deploy
 
-soak: ## 10 million messages through the log: memory and disk stay flat
+soak: ## 10 million messages through the log, the faults at their full size, LATAM_SOAK_MINUTES (default 60) of all of them mixed
 	LATAM_SOAK_MESSAGES=10000000 $(GO) test -run '^TestSoak$$' -count=1 -v -timeout 30m ./pkg/engine/topiclog
+	LATAM_F01_MESSAGES=200000 LATAM_F01_KILLS=300 LATAM_F02_SEEDS=10 LATAM_F03_MESSAGES=100000 LATAM_F07_DELIVERIES=1000000 \
+	  LATAM_F08_MESSAGES=50000 LATAM_F10_MESSAGES=100000 LATAM_F10_STOPS=100 LATAM_F12_MESSAGES=500000 LATAM_F12_KILLS=100 \
+	  LATAM_OUTAGES=40 LATAM_F06_SECONDS=360 $(FAULT) -parallel 4 -timeout 3h -skip '^(TestF17|TestHeadline)' ./pkg/fault
+	LATAM_SOAK_MINUTES=$${LATAM_SOAK_MINUTES:-60} $(FAULT) -run '^TestF17Soak$$' -timeout 4h ./pkg/fault
 
 walk: ## a million rows walked by cursor and exported: the same rows, flat memory
 	LATAM_WALK_ROWS=1000000 $(GO) test -run '^TestWalkAndExport' -count=1 -v -timeout 30m ./services/query

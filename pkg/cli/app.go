@@ -84,6 +84,9 @@ func mainWith(p *proc.Process, maker driverMaker) (code int) {
 	ctx, interrupts, stop := p.NotifyInterrupts(context.Background(), exitInterrupted)
 	defer stop()
 	a.interrupts = interrupts
+	if err := faultyClock(p); err != nil {
+		return a.report(ctx, err)
+	}
 	a.root = newRoot(a)
 	a.root.SetArgs(p.Args)
 	a.root.SetIn(p.In)

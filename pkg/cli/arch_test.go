@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,8 +47,11 @@ var levels = map[string]int{
 	"services/ingest": 2,
 	"services/query":  2,
 
-	"pkg/cli":      3,
-	"cmd/latamctl": 4,
+	// It exists under the build tag fault only.
+	"pkg/fault": 3,
+
+	"pkg/cli":      4,
+	"cmd/latamctl": 5,
 }
 
 // owners says which package alone may import a vendor's library, and what the others use instead.
@@ -91,7 +95,7 @@ type listed struct {
 
 func TestImportLevels(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	out, err := exec.Command("go", "list", "-tags", "fault", "-json=ImportPath,Imports", module+"...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -107,6 +111,21 @@ func TestImportLevels(t *testing.T) {
 	}
 	if seen < len(levels) {
 		t.Errorf("go list named %d packages, the table has %d", seen, len(levels))
+	}
+}
+
+// TestNoFaultsInTheProgram proves that what breaks ingest on purpose is in no program but the one that
+// is built for it.
+func TestNoFaultsInTheProgram(t *testing.T) {
+	t.Parallel()
+	for tags, want := range map[string]bool{"": false, "fault": true} {
+		out, err := exec.Command("go", "list", "-tags", tags, "-deps", module+"cmd/latamctl").Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		if got := slices.Contains(strings.Fields(string(out)), module+"pkg/fault"); got != want {
+			t.Errorf("built with the tags %q the program contains pkg/fault: %v, want %v", tags, got, want)
+		}
 	}
 }
 

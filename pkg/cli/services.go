@@ -200,7 +200,11 @@ func (a *app) close(p *platform) {
 }
 
 func (a *app) newIngest(p *platform, opts ingest.Options, datasets []*dataset.Dataset) (*ingest.Service, error) {
-	return ingest.New(opts, a.ingestDeps(p), datasets)
+	deps, err := a.faultyDeps(a.ingestDeps(p))
+	if err != nil {
+		return nil, err
+	}
+	return ingest.New(opts, deps, datasets)
 }
 
 func (a *app) ingestDeps(p *platform) ingest.Deps {

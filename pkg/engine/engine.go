@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
@@ -90,6 +91,10 @@ func Start(ctx context.Context, opts Options) (*Engine, error) {
 		err = e.startServers(ctx, opts)
 	case Emulator:
 		err = e.dialEmulators(opts)
+	case GCP:
+		soon := option.WithGRPCDialOption(grpc.WithConnectParams(reconnect()))
+		patient := option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(patientPull))
+		e.Pubsub, e.Bigtable = []option.ClientOption{soon, patient}, []option.ClientOption{soon}
 	}
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -225,8 +230,27 @@ func (e *Engine) serve(ctx context.Context, svc service, addr string, to *[]opti
 	return bound, nil
 }
 
+// reconnect bounds the pause before a connection that failed is tried again: with gRPC's own bound of
+// two minutes a service would stay away long after the network is back.
+func reconnect() grpc.ConnectParams {
+	return grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+		MinConnectTimeout: 5 * time.Second,
+	}
+}
+
+// patientPull lets the opening of a StreamingPull wait for the connection. Google's client would open it
+// again itself, after pauses that have grown to half a minute by the time the network is back.
+func patientPull(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if method == "/google.pubsub.v1.Subscriber/StreamingPull" {
+		opts = append(opts, grpc.WaitForReady(true))
+	}
+	return open(ctx, desc, conn, method, opts...)
+}
+
 func dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
+		grpc.WithConnectParams(reconnect()), grpc.WithChainStreamInterceptor(patientPull),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes), grpc.ForceCodecV2(rowcodec.New())),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),

@@ -91,6 +91,9 @@ func (p *Process) WriteSecretFile(path string, data []byte) error {
 
 func (p *Process) replaceFile(path string, data []byte, mode fs.FileMode) error {
 	path = p.Path(path)
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return writeInto(path, data) // A device or a pipe must not be replaced by a file.
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -104,6 +107,16 @@ func (p *Process) replaceFile(path string, data []byte, mode fs.FileMode) error 
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// writeInto writes to what is not a file, such as /dev/stdout.
+func writeInto(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // ErrInterrupted is the cause of a context that a signal ended.

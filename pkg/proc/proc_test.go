@@ -224,3 +224,24 @@ func TestNotifyStopWithoutSignal(t *testing.T) {
 		t.Errorf("cause %v, want the parent's", cause)
 	}
 }
+
+// TestWriteFileToADevice writes to what is no file: it is written to, and not replaced by a file.
+func TestWriteFileToADevice(t *testing.T) {
+	t.Parallel()
+	p := &Process{Dir: t.TempDir()}
+	link := filepath.Join(p.Dir, "device")
+	for device, want := range map[string]error{"/dev/null": nil, "/dev/full": syscall.ENOSPC} {
+		if err := os.Symlink(device, link); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.WriteFile("device", []byte("text")); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("write to %s: %v, want %v", device, err, want)
+		}
+		if to, err := os.Readlink(link); err != nil || to != device {
+			t.Errorf("afterwards the link to %s leads to %q: %v", device, to, err)
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

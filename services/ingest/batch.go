@@ -184,10 +184,6 @@ func (sh *shard) collect(rows int) *batch {
 func (sh *shard) commit(b *batch) {
 	r := sh.route
 	defer sh.recovered(b)
-	if r.gate.state.Load() == gateClosed {
-		b.answer(errPaused)
-		return
-	}
 	rows, winners := b.pending(&sh.recent)
 	if len(rows) == 0 {
 		r.activity.add(r.deps.Now(), b.replaced, time.Time{})

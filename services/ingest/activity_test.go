@@ -71,7 +71,7 @@ func TestActivityOfService(t *testing.T) {
 		late.PublishTime = late.PublishTime.Add(-time.Second)
 		h.deliver(late)
 		h.idle()
-		h.sink.gate = make(chan struct{})
+		h.sink.setGate(make(chan struct{}))
 		h.send(eventAt("e", 1, second(2)))
 		h.idle()
 		h.deliver(late) // In one batch with the next.
@@ -79,15 +79,15 @@ func TestActivityOfService(t *testing.T) {
 		h.letThrough(h.sink.gate)
 		h.letThrough(h.sink.gate)
 		h.idle()
-		h.sink.gate = nil
+		h.sink.setGate(nil)
 		h.send("no JSON")
 		h.idle()
 		stored := time.Now()
-		h.sink.answer = refuse(store.ErrPoison)
+		h.sink.setAnswer(refuse(store.ErrPoison))
 		h.send(eventAt("c", 6, second(20)))
 		h.idle()
-		h.sink.answer = nil
-		h.sink.gate = make(chan struct{})
+		h.sink.setAnswer(nil)
+		h.sink.setGate(make(chan struct{}))
 		h.send(eventAt("d", 7, second(30)))
 		h.idle()
 		got, ok := h.svc.Activity("events")

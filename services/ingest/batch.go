@@ -198,10 +198,6 @@ func (sh *shard) collect(rows int) *batch {
 func (sh *shard) commit(b *batch) {
 	r := sh.route
 	defer sh.recovered(b)
-	if r.gate.state.Load() == gateClosed {
-		b.answer(errPaused)
-		return
-	}
 	start := r.deps.Now()
 	rows, winners := b.pending(&sh.recent, func(w *winner) { sh.stored(w, start) })
 	r.observed.tally.merged.Add(int64(b.replaced))

@@ -31,10 +31,6 @@ func (r *route) take(it *item) {
 			it.answer(decodeError{errPanicked})
 		}
 	}()
-	if r.gate.state.Load() == gateClosed {
-		it.answer(errPaused)
-		return
-	}
 	it.traced, it.process = r.observed.receive(it.ctx, r.ds, it.message, it.began)
 	it.span = trace.SpanContextFromContext(it.traced)
 	rec, err := r.decode(it.traced, it.message, it.began)

@@ -118,16 +118,20 @@ type fakeSink struct {
 func (s *fakeSink) Put(ctx context.Context, table string, rows []dataset.Row) []error {
 	s.mu.Lock()
 	s.puts = append(s.puts, put{table: table, rows: rows, start: time.Now()})
+	gate, during := s.gate, s.during
 	s.mu.Unlock()
-	if s.gate != nil {
-		<-s.gate
+	if gate != nil {
+		<-gate
 	}
-	if s.during != nil {
-		s.during(ctx, rows)
+	if during != nil {
+		during(ctx, rows)
 	}
+	s.mu.Lock()
+	answer := s.answer
+	s.mu.Unlock()
 	errs := make([]error, len(rows))
-	if s.answer != nil {
-		errs = s.answer(rows)
+	if answer != nil {
+		errs = answer(rows)
 	}
 	for i, row := range rows {
 		if errs[i] == nil {
@@ -135,6 +139,20 @@ func (s *fakeSink) Put(ctx context.Context, table string, rows []dataset.Row) []
 		}
 	}
 	return errs
+}
+
+// setAnswer changes what a running service is answered.
+func (s *fakeSink) setAnswer(answer func([]dataset.Row) []error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+// setGate changes where the calls of a running service wait.
+func (s *fakeSink) setGate(gate chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate = gate
 }
 
 func (s *fakeSink) apply(row dataset.Row) {
@@ -149,6 +167,13 @@ func (s *fakeSink) calls() []put {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]put(nil), s.puts...)
+}
+
+// count returns how many rows are stored.
+func (s *fakeSink) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.stored)
 }
 
 // value returns the column n of the only row whose key begins with code.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,7 +209,8 @@ func TestTurnsAreFair(t *testing.T) {
 func TestSlowStoreLowersLimits(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		delay := 200 * time.Millisecond
+		var delay atomic.Int64
+		delay.Store(int64(200 * time.Millisecond))
 		var mu sync.Mutex
 		running, most := 0, 0
 		count := func(n int) {
@@ -219,7 +221,7 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 		}
 		h.sink.during = func(context.Context, []dataset.Row) {
 			count(1)
-			time.Sleep(delay)
+			time.Sleep(time.Duration(delay.Load()))
 			count(-1)
 		}
 		h.start(Options{Shards: 4})
@@ -247,7 +249,7 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 			t.Errorf("%d batches at a time, the limit was 1", most)
 		}
 		mu.Unlock()
-		delay = 2 * time.Millisecond
+		delay.Store(int64(2 * time.Millisecond))
 		load(time.Minute)
 		if inFlight, rows := r.limits(); inFlight != 4 || rows != 500 {
 			t.Errorf("%d at a time with %d rows to a store that is fast again, want all", inFlight, rows)

@@ -61,8 +61,6 @@ func (r *route) settleFailed(it *item, cause error) (ack bool) {
 		return r.reject(it.traced, it.message, stageDecode, undecoded.cause)
 	case errors.Is(cause, store.ErrPoison):
 		return r.reject(it.traced, it.message, stageCommit, cause)
-	case errors.Is(cause, errPaused):
-		return r.giveBack(it.traced, stagePause)
 	}
 	return r.giveBack(it.traced, stageCommit)
 }

@@ -96,12 +96,12 @@ func TestMetrics(t *testing.T) {
 		ahead.PublishTime = time.Now().Add(time.Hour)
 		h.wantAck("a record published by a clock that runs ahead", h.deliver(ahead))
 		h.wantAck("a reject", h.send("no JSON"))
-		h.sink.answer = refuse(store.ErrPoison)
+		h.sink.setAnswer(refuse(store.ErrPoison))
 		h.wantAck("a refused record", h.send(event("c", 6)))
-		h.sink.answer = refuse(store.ErrUnavailable)
+		h.sink.setAnswer(refuse(store.ErrUnavailable))
 		h.wantGivenUp("a record without a store", h.send(event("d", 6)))
-		h.sink.answer = nil
-		h.sink.gate = make(chan struct{})
+		h.sink.setAnswer(nil)
+		h.sink.setGate(make(chan struct{}))
 		open := h.send(event("e", 1))
 		h.idle()
 

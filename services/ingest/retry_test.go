@@ -45,7 +45,7 @@ func TestRetry(t *testing.T) {
 	t.Parallel()
 	for failures := 1; failures <= maxRetries; failures++ {
 		inBubble(t, func(t *testing.T, h *harness) {
-			h.sink.answer = failFirst(failures, "6", store.ErrUnavailable)
+			h.sink.setAnswer(failFirst(failures, "6", store.ErrUnavailable))
 			h.start(Options{Shards: 1})
 			outcomes := h.together(event("a", 1), event("b", 6), event("c", 3))
 			h.wantAck("record a", outcomes[0])
@@ -71,7 +71,7 @@ func TestRetry(t *testing.T) {
 func TestRetryEndsInTime(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = fail(store.ErrUnavailable)
+		h.sink.setAnswer(fail(store.ErrUnavailable))
 		h.sink.during = func(context.Context, []dataset.Row) { time.Sleep(5 * time.Second) }
 		h.start(Options{Shards: 1})
 		sent := time.Now()
@@ -89,7 +89,7 @@ func TestRetryEndsInTime(t *testing.T) {
 func TestRetryHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = refuse(store.ErrUnavailable)
+		h.sink.setAnswer(refuse(store.ErrUnavailable))
 		h.start(Options{Shards: 1})
 		waiting := h.send(event("a", 6))
 		h.idle()
@@ -120,7 +120,7 @@ func TestRetryMeetsNewerRecord(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, h *harness) {
-				h.sink.answer = failFirst(1, "6", store.ErrUnavailable)
+				h.sink.setAnswer(failFirst(1, "6", store.ErrUnavailable))
 				h.start(Options{Shards: 1})
 				older := h.send(event("a", 6))
 				h.idle()
@@ -147,7 +147,7 @@ func TestRetryMeetsNewerRecord(t *testing.T) {
 func TestRetriesOfOneKeyMerge(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = fail(store.ErrUnavailable)
+		h.sink.setAnswer(fail(store.ErrUnavailable))
 		h.start(Options{Shards: 1})
 		sent := time.Now()
 		outcome := h.send(event("a", 1))
@@ -181,7 +181,7 @@ func TestDrainTriesOnceMore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, h *harness) {
-				h.sink.answer = failFirst(failures, "6", store.ErrUnavailable)
+				h.sink.setAnswer(failFirst(failures, "6", store.ErrUnavailable))
 				h.start(Options{Shards: 1})
 				outcome := h.send(event("a", 6))
 				h.wantOpen("a record that waits", outcome)
@@ -203,7 +203,7 @@ func TestDrainTriesOnceMore(t *testing.T) {
 func TestDrainGivesBack(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.gate = make(chan struct{})
+		h.sink.setGate(make(chan struct{}))
 		h.start(Options{Shards: 1})
 		outcomes := []chan bool{h.send(event("a", 1))}
 		h.idle()
@@ -238,7 +238,7 @@ func TestDuplicatePublishes(t *testing.T) {
 	t.Parallel()
 	for failures := range 4 {
 		inBubble(t, func(t *testing.T, h *harness) {
-			h.sink.answer = failFirst(failures, "6", store.ErrUnavailable)
+			h.sink.setAnswer(failFirst(failures, "6", store.ErrUnavailable))
 			h.start(Options{Shards: 1})
 			var copies []bus.Message
 			for i := range 4 {

@@ -18,7 +18,7 @@ import (
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.gate = make(chan struct{})
+		h.sink.setGate(make(chan struct{}))
 		var aborted error
 		h.sink.during = func(ctx context.Context, _ []dataset.Row) { aborted = errors.Join(aborted, ctx.Err()) }
 		h.start(Options{Shards: 1})
@@ -78,7 +78,7 @@ func TestDrainFinishesDeadLetters(t *testing.T) {
 func TestDrainSkipsPauses(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = fail(store.ErrUnavailable)
+		h.sink.setAnswer(fail(store.ErrUnavailable))
 		h.start(Options{RetryDelay: time.Hour})
 		outcome := h.send(event("a", 1))
 		h.wantOpen("a record to be given back", outcome)

@@ -15,7 +15,7 @@ import (
 func TestAckOnlyAfterCommit(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.gate = make(chan struct{})
+		h.sink.setGate(make(chan struct{}))
 		h.start(Options{Shards: 1})
 		first := h.send(event("a", 1))
 		h.wantOpen("first", first)
@@ -147,7 +147,7 @@ func TestRejectAckedOnlyWhenPublished(t *testing.T) {
 func (h *harness) together(records ...string) []chan bool {
 	h.t.Helper()
 	gate := make(chan struct{})
-	h.sink.gate = gate
+	h.sink.setGate(gate)
 	first := h.send(event("first", 0))
 	h.wantOpen("the first", first)
 	var outcomes []chan bool
@@ -159,14 +159,14 @@ func (h *harness) together(records ...string) []chan bool {
 	h.wantAck("the first", first)
 	h.letThrough(gate)
 	h.idle()
-	h.sink.gate = nil
+	h.sink.setGate(nil)
 	return outcomes
 }
 
 func TestPoisonGoesToDeadLettersAlone(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = refuse(store.ErrPoison)
+		h.sink.setAnswer(refuse(store.ErrPoison))
 		h.start(Options{Shards: 1})
 		outcomes := h.together(event("a", 1), event("b", 6), event("c", 3))
 		for i, outcome := range outcomes {
@@ -193,7 +193,7 @@ func TestPoisonGoesToDeadLettersAlone(t *testing.T) {
 func TestPoisonWhoseDeadLetterFails(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = refuse(store.ErrPoison)
+		h.sink.setAnswer(refuse(store.ErrPoison))
 		h.dead.setErr(bus.ErrUnavailable)
 		h.start(Options{Shards: 1})
 		h.wantNack("the refused record", h.send(event("b", 6)))
@@ -206,7 +206,7 @@ func TestPoisonWhoseDeadLetterFails(t *testing.T) {
 func TestRefusedRecordLeavesOlderOnes(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.answer = refuse(store.ErrPoison)
+		h.sink.setAnswer(refuse(store.ErrPoison))
 		h.start(Options{Shards: 1})
 		outcomes := h.together(event("a", 1), eventAt("a", 6, eventTime().Add(time.Second)))
 		h.wantAck("the refused record", outcomes[1])
@@ -230,7 +230,7 @@ func TestOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, h *harness) {
-				h.sink.answer = fail(kind)
+				h.sink.setAnswer(fail(kind))
 				h.start(Options{Shards: 1})
 				h.wantReady(nil)
 				outcomes := h.together(event("a", 1), event("b", 2))
@@ -252,7 +252,7 @@ func TestOutage(t *testing.T) {
 				if !strings.Contains(h.log.String(), "messages_given_back=2") || strings.Count(h.log.String(), "level=ERROR") != 1 {
 					t.Errorf("log %q, want one error for the batch", h.log)
 				}
-				h.sink.answer = nil
+				h.sink.setAnswer(nil)
 				h.wantAck("a record delivered again", h.send(event("a", 1)))
 				h.wantReady(nil)
 				if letters := h.dead.all(); len(letters) != 0 {
@@ -272,7 +272,7 @@ func TestPartialOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, h *harness) {
-				h.sink.answer = refuse(kind)
+				h.sink.setAnswer(refuse(kind))
 				h.start(Options{Shards: 1})
 				outcomes := h.together(event("a", 1), event("b", 6), event("c", 3))
 				h.wantAck("record a", outcomes[0])

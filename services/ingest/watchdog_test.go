@@ -20,7 +20,7 @@ type stuckStream struct {
 
 	mu     sync.Mutex
 	stuck  bool // streams over the first connection are
-	looks  []time.Time
+	looks  int
 	look   error
 	hung   chan struct{}
 	always bool // also those over a new one
@@ -46,13 +46,19 @@ func (s *stuckStream) Receive(ctx context.Context, sub string, opts bus.ReceiveO
 func (s *stuckStream) Waiting(context.Context, string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.looks = append(s.looks, time.Now())
+	s.looks++
 	if s.look != nil {
 		return false, s.look
 	}
 	s.subscription.mu.Lock()
 	defer s.subscription.mu.Unlock()
 	return len(s.waiting) > 0, nil
+}
+
+func (s *stuckStream) lookedAt() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
 }
 
 // TestStuckStream has messages wait behind a stream that delivers none: within the limit they are
@@ -66,14 +72,14 @@ func TestStuckStream(t *testing.T) {
 				s := &stuckStream{subscription: newSubscription(h.events(10, good)...), stuck: true, hangs: hangs, hung: make(chan struct{})}
 				h.startOn(s, Options{})
 				time.Sleep(29 * time.Second)
-				if acked, _ := s.counts(); acked != 0 || len(s.looks) != 0 {
-					t.Fatalf("%d acknowledged and %d looks before the limit", acked, len(s.looks))
+				if acked, _ := s.counts(); acked != 0 || s.lookedAt() != 0 {
+					t.Fatalf("%d acknowledged and %d looks before the limit", acked, s.lookedAt())
 				}
 				time.Sleep(5 * time.Second)
 				if acked, _ := s.counts(); acked != 10 {
 					t.Errorf("%d of 10 messages received after the look", acked)
 				}
-				if !s.opts[len(s.opts)-1].Fresh {
+				if opts := s.received(); !opts[len(opts)-1].Fresh {
 					t.Error("not over a new connection")
 				}
 				if !strings.Contains(h.log.String(), "the stream delivers none") {
@@ -97,17 +103,17 @@ func TestQuietTopicIsLeftAlone(t *testing.T) {
 				s := &stuckStream{subscription: newSubscription(), look: look}
 				h.startOn(s, Options{WatchAfter: 10 * time.Second})
 				time.Sleep(65 * time.Second)
-				if len(s.looks) < 5 || len(s.opts) != 1 {
-					t.Errorf("%d looks and %d streams in 65s, want a look each 10s and one stream", len(s.looks), len(s.opts))
+				looks := s.lookedAt()
+				if n := len(s.received()); looks < 5 || n != 1 {
+					t.Errorf("%d looks and %d streams in 65s, want a look each 10s and one stream", looks, n)
 				}
 				// A topic with traffic is not asked about.
-				s.looks = nil
 				for range 30 {
 					s.publish(h.events(1, good)...)
 					time.Sleep(5 * time.Second)
 				}
-				if len(s.looks) != 0 {
-					t.Errorf("%d looks beside traffic", len(s.looks))
+				if n := s.lookedAt(); n != looks {
+					t.Errorf("%d looks beside traffic", n-looks)
 				}
 				h.end()
 			})
@@ -119,7 +125,7 @@ func TestQuietTopicIsLeftAlone(t *testing.T) {
 func TestStuckMessage(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, h *harness) {
-		h.sink.gate = make(chan struct{})
+		h.sink.setGate(make(chan struct{}))
 		h.start(Options{Shards: 1})
 		m := h.message(event("a", 1))
 		m.ID = "the-stuck-one"
@@ -204,7 +210,7 @@ func TestEveryMessageIsAnswered(t *testing.T) {
 				}
 				h.dead.err = tc.dead
 				h.sink.during = tc.put
-				h.sink.answer = tc.answer
+				h.sink.setAnswer(tc.answer)
 				h.start(Options{Shards: 1})
 				for range 3 { // The shard and the turn must be free again.
 					outcome := h.send(tc.data)

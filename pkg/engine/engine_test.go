@@ -190,3 +190,39 @@ func TestStartRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestRedialPubsub opens clients on connections of their own: closing one leaves the others alone, on the
+// server in this process and on one that is dialled as an emulator.
+func TestRedialPubsub(t *testing.T) {
+	t.Parallel()
+	memory := start(t, engine.Options{Kind: engine.Memory, PubsubAddr: "127.0.0.1:0"})
+	emulator := start(t, engine.Options{Kind: engine.Emulator, PubsubAddr: memory.PubsubAddr})
+	for name, e := range map[string]*engine.Engine{"memory": memory, "emulator": emulator} {
+		first, err := bus.Open(t.Context(), bus.Options{Project: "p", Client: e.Pubsub})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Ensure(t.Context(), route); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			opts, err := e.RedialPubsub()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := bus.Open(t.Context(), bus.Options{Project: "p", Client: opts})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := again.Ping(t.Context(), route.Topic); err != nil {
+				t.Errorf("%s, a second connection: %v", name, err)
+			}
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := first.Ping(t.Context(), route.Topic); err != nil {
+			t.Errorf("%s, the first connection after the end of others: %v", name, err)
+		}
+	}
+}

@@ -190,10 +190,6 @@ func (sh *shard) collect(rows int) *batch {
 func (sh *shard) commit(b *batch) {
 	r := sh.route
 	defer sh.recovered(b)
-	if r.gate.state.Load() == gateClosed {
-		b.answer(errPaused)
-		return
-	}
 	rows, winners := b.pending(&sh.recent)
 	r.observed.tally.merged.Add(int64(b.replaced))
 	if len(rows) == 0 {

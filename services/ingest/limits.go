@@ -14,13 +14,16 @@ const (
 )
 
 const (
-	// A window is judged when it has enough commits for its 95th percentile to be more than its
-	// slowest, or when it has lasted long enough.
-	windowCommits, windowTime = 20, 2 * time.Second
+	// A window is judged when it has enough commits for its 95th percentile not to be its slowest and
+	// has outlasted a stall of the disk, or when it has lasted long with few commits.
+	windowCommits = 20
+	shortWindow   = 500 * time.Millisecond
+	longWindow    = 2 * time.Second
 	// growAfter is how long commits must be fast before the limits grow by a step.
 	growAfter = 5 * time.Second
-	// floorRows is the least that a batch shrinks to.
-	floorRows = 50
+	// leastShare is the share of the rows that a batch keeps at least: smaller ones hardly cost the
+	// store less, and what waits for them waits for longer. growShare is that of a step up.
+	leastShare, growShare = 4, 10
 	// idleLimits is how long the limits stay up after they were lowered in vain.
 	idleLimits = time.Minute
 	// usefulGain is the share of the latency that must be left for a descent to count as useful.
@@ -61,7 +64,7 @@ func (l *limiter) observe(began, ended time.Time, latency time.Duration, exhaust
 		l.windowBegan = began
 	}
 	l.window = append(l.window, latency)
-	if len(l.window) < windowCommits && ended.Sub(l.windowBegan) < windowTime {
+	if lasted := ended.Sub(l.windowBegan); lasted < shortWindow || lasted < longWindow && len(l.window) < windowCommits {
 		return
 	}
 	slices.Sort(l.window)
@@ -120,13 +123,13 @@ func (l *limiter) lower(now time.Time) {
 func (l *limiter) raise() {
 	l.before.micros = 0
 	if l.rows < l.maxRows {
-		l.rows = min(l.rows+floorRows, l.maxRows)
+		l.rows = min(l.rows+max(l.maxRows/growShare, 1), l.maxRows)
 		return
 	}
 	l.inFlight = min(l.inFlight+1, l.maxInFlight)
 }
 
-func (l *limiter) floor() int { return min(floorRows, l.maxRows) }
+func (l *limiter) floor() int { return max(l.maxRows/leastShare, 1) }
 
 // turns lets as many batches be committed at a time as the limiter allows, in the order in which they
 // ask, so that no shard starves.

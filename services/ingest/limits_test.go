@@ -39,16 +39,17 @@ func TestLimiter(t *testing.T) {
 		{"begins with all", func(*limiter, *time.Time) {}, 4, 500},
 		{"fair commits change nothing", func(l *limiter, now *time.Time) { commits(l, now, 1000, fair) }, 4, 500},
 		{"a slow window halves what runs at a time", func(l *limiter, now *time.Time) { commits(l, now, 20, slow) }, 2, 500},
-		{"a lone stall is none", func(l *limiter, now *time.Time) {
+		{"fewer commits are no window yet", func(l *limiter, now *time.Time) { commits(l, now, 19, slow) }, 4, 500},
+		{"stalls are not the store", func(l *limiter, now *time.Time) {
 			for range 10 {
-				commits(l, now, 19, fast)
-				commits(l, now, 1, slow)
+				commits(l, now, 100, fast)
+				commits(l, now, 4, 10*slow)
 			}
 		}, 4, 500},
 		{"few slow commits are judged after a while", func(l *limiter, now *time.Time) { commits(l, now, 1, 3*time.Second) }, 2, 500},
 		{"then it halves the rows", func(l *limiter, now *time.Time) { commits(l, now, 60, slow) }, 1, 250},
 		{"an overload counts at once", func(l *limiter, now *time.Time) { halve(l, now, 1) }, 2, 500},
-		{"down to a floor", func(l *limiter, now *time.Time) { halve(l, now, 20) }, 1, 50},
+		{"down to a floor", func(l *limiter, now *time.Time) { halve(l, now, 20) }, 1, 125},
 		{"commits that overlap one overload halve once", func(l *limiter, now *time.Time) {
 			began := *now
 			for range 4 {
@@ -67,7 +68,7 @@ func TestLimiter(t *testing.T) {
 		{"rows grow back first", func(l *limiter, now *time.Time) {
 			halve(l, now, 20)
 			commits(l, now, 2100, fast)
-		}, 1, 150},
+		}, 1, 225},
 		{"and then all", func(l *limiter, now *time.Time) {
 			halve(l, now, 20)
 			commits(l, now, 13_000, fast)
@@ -140,7 +141,7 @@ func TestLimiterSettles(t *testing.T) {
 			m := storeModel{capacity}
 			best := 0.0
 			for inFlight := range 4 {
-				for rows := floorRows; rows <= 500; rows += 10 {
+				for rows := 50; rows <= 500; rows += 10 {
 					fixed := limiter{inFlight: inFlight + 1, rows: rows}
 					if rate, p95 := simulate(&fixed, m, time.Unix(0, 0), time.Unix(2, 0), false); p95 <= slowCommit {
 						best = max(best, rate)

@@ -50,9 +50,6 @@ func (r *route) settle(ctx context.Context, m bus.Message, start time.Time) (ack
 			ack = r.giveBack(ctx, stageDecode)
 		}
 	}()
-	if r.gate.state.Load() == gateClosed {
-		return r.giveBack(ctx, stagePause)
-	}
 	if err := r.take(ctx, m, it); err != nil {
 		if !rejected(err) || r.refuses(err) {
 			return r.giveBack(ctx, stageDecode)

@@ -14,7 +14,7 @@ import (
 // The states of a route's gate.
 const (
 	gateOpen = iota
-	// gateClosed receives nothing; what was received before is given back.
+	// gateClosed receives nothing; what was received before is tried once and then given back.
 	gateClosed
 	// gateHolding receives a few messages and holds them until they can be stored: the lease of a
 	// message that is held costs no delivery attempt, giving it back would.

@@ -37,9 +37,7 @@ func backoff(tries int, least, most time.Duration) time.Duration {
 // answers them when trying again is pointless. It tells how many it answered.
 func (sh *shard) tryAgain(w *winner, cause error, now time.Time) (givenUp int) {
 	it := w.item
-	// What waited with it gets no more tries by meeting a newer record.
-	for _, older := range w.losers {
-		it.tries = max(it.tries, older.tries)
+	for _, older := range w.losers { // They get no more time by meeting a newer record.
 		if it.failed.IsZero() || !older.failed.IsZero() && older.failed.Before(it.failed) {
 			it.failed = older.failed
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/latamctl/latamctl/pkg/bus"
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
 )
 
@@ -51,9 +53,8 @@ func TestLag(t *testing.T) {
 		h.idle()
 		time.Sleep(2 * time.Second)
 		want("held", 22*time.Second, 5*time.Second, 3./8)
-		close(h.sink.gate)
-		h.sink.gate = nil
-		h.idle()
+		h.letThrough(h.sink.gate)
+		h.letThrough(h.sink.gate)
 		for _, outcome := range outcomes {
 			h.wantAck("a message", outcome)
 		}
@@ -89,11 +90,11 @@ func TestCounters(t *testing.T) {
 		h.idle()
 		h.letThrough(h.sink.gate)
 		h.letThrough(h.sink.gate)
-		h.sink.gate = nil
 		h.wantAck("the first", open)
 		for _, outcome := range together {
 			h.wantAck("one of four", outcome)
 		}
+		h.sink.gate = nil
 		want("four of one key", map[string]int64{
 			"merged{dataset=events}": 3, "redelivered{dataset=events}": 2, "given_back{dataset=events}": 0,
 			"records{dataset=events,outcome=ok,stage=commit}": 5,
@@ -112,6 +113,7 @@ func TestCounters(t *testing.T) {
 // TestPaused: the gauge names why nothing moves, and goes back. What a paused route holds is no lag.
 func TestPaused(t *testing.T) {
 	t.Parallel()
+	var mended atomic.Bool // the store
 	for reason, tc := range map[string]struct {
 		breaks, mends func(h *harness, sub *subscription)
 		records       func(int) string
@@ -123,8 +125,15 @@ func TestPaused(t *testing.T) {
 			func(*harness, *subscription) {}, nil,
 		},
 		pausedStore: {
-			func(h *harness, _ *subscription) { h.sink.answer = fail(store.ErrMisconfigured) },
-			func(h *harness, _ *subscription) { h.sink.answer = nil }, good,
+			func(h *harness, _ *subscription) {
+				h.sink.answer = func(rows []dataset.Row) []error {
+					if mended.Load() {
+						return make([]error, len(rows))
+					}
+					return fail(store.ErrMisconfigured)(rows)
+				}
+			},
+			func(*harness, *subscription) { mended.Store(true) }, good,
 		},
 		pausedRejects: {
 			func(*harness, *subscription) {},

@@ -42,7 +42,7 @@ func BigtableInstance(declaration string) string {
 // Names returns the environment's names.
 func (e *Environment) Names() Names {
 	name := e.Declaration.Name
-	n := Names{
+	n := Names{ //nolint:gosec // Names of objects are no credentials.
 		Network: name, Subnetwork: name, Router: name, NAT: name + "-nat",
 		PodsRange: "pods", ServicesRange: "services",
 		Registry: name, Cluster: name, Namespace: name,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -202,7 +203,5 @@ func TestBackfillFromCloudStorage(t *testing.T) {
 }
 
 func asExit(err error, exit **exec.ExitError) bool {
-	got, ok := err.(*exec.ExitError) //nolint:errorlint // Output returns it as it is.
-	*exit = got
-	return ok
+	return errors.As(err, exit)
 }

@@ -48,11 +48,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/hashicorp/hcl/v2 v2.25.0
-
 require (
-	github.com/bufbuild/protocompile v0.14.1 // indirect
-	github.com/twmb/avro v1.9.1 // indirect
+	github.com/bufbuild/protocompile v0.14.1
+	github.com/hashicorp/hcl/v2 v2.25.0
+	github.com/twmb/avro v1.9.1
 )
 
 require (

@@ -17,6 +17,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/config"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
+	"github.com/latamctl/latamctl/pkg/payload"
 )
 
 func deadLettersCmd(a *app) *cobra.Command {
@@ -123,7 +124,7 @@ type letterBox struct {
 	letters *bus.Letters
 	done    func()
 	dataDir string
-	// payloads reads what is not plain JSON; nil leaves it as it is.
+	// payloads reads what is not plain JSON.
 	payloads payloadReader
 	// complete says that all letters were seen that nobody else holds.
 	complete bool
@@ -151,6 +152,7 @@ func (a *app) openLetterBox(ctx context.Context, name string, o letterFlags) (*l
 	if b.client, b.done, err = a.openPubsub(ctx, eng, o.project); err != nil {
 		return nil, err
 	}
+	b.payloads = payload.New(b.client, a.log)
 	b.letters = b.client.Letters(ds.DeadLetterSubscription(), opts)
 	return b, nil
 }

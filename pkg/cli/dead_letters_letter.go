@@ -2,15 +2,16 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/payload"
 )
 
 // deadLetter is a message of a dead-letter topic, as people and programs see it.
@@ -46,10 +47,6 @@ const (
 	reasonUnknown = "unknown"
 	// reasonRefused is that of a record that Bigtable would not take.
 	reasonRefused = "refused_by_store"
-
-	reasonTooNew      = "too_new"
-	reasonBadEncoding = "bad_encoding"
-	reasonBadPayload  = "bad_payload"
 )
 
 // readDeadLetter reads what a message of a dead-letter topic says about itself.
@@ -115,17 +112,10 @@ type payloadReader interface {
 	JSON(ctx context.Context, data []byte, attributes map[string]string) ([]byte, error)
 }
 
-// errEncoded says that a payload is not the JSON of its record.
-var errEncoded = errors.New("its payload is not plain JSON")
-
 // recordJSON is the JSON object of a letter's record.
 func (b *letterBox) recordJSON(ctx context.Context, l *deadLetter) ([]byte, error) {
-	how := l.encoded()
-	switch {
-	case how == "":
+	if l.encoded() == "" {
 		return l.data, nil
-	case b.payloads == nil:
-		return nil, fmt.Errorf("%w but %s", errEncoded, how)
 	}
 	return b.payloads.JSON(ctx, l.data, l.payloadAttributes())
 }
@@ -133,12 +123,12 @@ func (b *letterBox) recordJSON(ctx context.Context, l *deadLetter) ([]byte, erro
 // The attributes that say how a payload is written. Those of a schema are Pub/Sub's own, which the
 // letter has under other names, because nobody else may publish them.
 const (
-	attrContentEncoding = "content-encoding"
-	attrLetterSchema    = bus.AttrPrefix + "schema" // name@revision
-	attrLetterEncoding  = bus.AttrPrefix + "encoding"
-	attrSchemaName      = "googclient_schemaname"
-	attrSchemaRevision  = "googclient_schemarevisionid"
-	attrSchemaEncoding  = "googclient_schemaencoding"
+	attrContentEncoding = payload.AttrEncoding
+	attrLetterSchema    = bus.AttrSchema // name@revision
+	attrLetterEncoding  = bus.AttrEncoding
+	attrSchemaName      = payload.AttrSchemaName
+	attrSchemaRevision  = payload.AttrSchemaRevision
+	attrSchemaEncoding  = payload.AttrSchemaEncoding
 )
 
 // encoded says how the payload is written, "" for plain JSON.
@@ -192,38 +182,29 @@ func cutText(l *deadLetter) string {
 	return fmt.Sprintf("only the first %d of its %d bytes were kept, because Pub/Sub takes no larger message with the reason beside it", len(l.data), l.CutFrom)
 }
 
+// otherReasons are those that dataset.Reasons does not have, because no record is rejected for them.
+var otherReasons = map[string]string{
+	reasonRefused:       "Bigtable refused the row itself; the record keeps to the declaration.",
+	reasonUndeliverable: "Ingest never settled the record: it was away, crashed on it, or Bigtable was unreachable for longer than the deliveries took.",
+	reasonUnknown:       "Somebody else has published to the dead-letter topic.",
+}
+
 // reasonText explains a reason to a person who has not met it before.
 func reasonText(reason string) string {
-	text := map[string]string{
-		string(dataset.ReasonBadJSON):        "The payload is not one JSON object.",
-		string(dataset.ReasonUnknownField):   "The record has a field that the declaration does not.",
-		string(dataset.ReasonMissingField):   "A required field is missing, or null.",
-		string(dataset.ReasonDuplicateField): "A field stands twice in the record, so that nobody can tell which value counts.",
-		string(dataset.ReasonWrongType):      "The value is not of the field's type.",
-		string(dataset.ReasonPattern):        "The text does not match the field's pattern.",
-		string(dataset.ReasonRange):          "The value is beyond the field's minimum or maximum, or no time that a row can have.",
-		string(dataset.ReasonOversize):       "The record is larger than is taken.",
-		string(dataset.ReasonTooOld):         "The record was older than the retention, so that it would have been deleted at once.",
-		string(dataset.ReasonKeyTooLong):     "The key makes a longer row key than Bigtable takes.",
-		reasonTooNew:                         "The event time was further ahead than is taken when the record was published; a replay is judged by its own time.",
-		reasonBadEncoding:                    "The payload cannot be unpacked, or its attribute content-encoding names no known way.",
-		reasonBadPayload:                     "The payload is no message of the schema of its topic.",
-		reasonRefused:                        "Bigtable refused the row itself; the record keeps to the declaration.",
-		reasonUndeliverable:                  "Ingest never settled the record: it was away, crashed on it, or Bigtable was unreachable for longer than the deliveries took.",
-		reasonUnknown:                        "Somebody else has published to the dead-letter topic.",
-	}[reason]
-	if text == "" {
-		return "This version of latamctl does not know the reason."
+	if text := otherReasons[reason]; text != "" {
+		return text
 	}
-	return text
+	if info, ok := dataset.LookupReason(reason); ok {
+		return info.Explanation
+	}
+	return "This version of latamctl does not know the reason."
 }
 
 // knownReasons are the reasons that --reason completes.
 func knownReasons() []string {
-	return []string{
-		string(dataset.ReasonBadJSON), string(dataset.ReasonUnknownField), string(dataset.ReasonMissingField),
-		string(dataset.ReasonDuplicateField), string(dataset.ReasonWrongType), string(dataset.ReasonPattern), string(dataset.ReasonRange),
-		string(dataset.ReasonOversize), string(dataset.ReasonTooOld), string(dataset.ReasonKeyTooLong),
-		reasonTooNew, reasonBadEncoding, reasonBadPayload, reasonRefused, reasonUndeliverable, reasonUnknown,
+	var names []string
+	for _, info := range dataset.Reasons() {
+		names = append(names, string(info.Reason))
 	}
+	return append(names, slices.Sorted(maps.Keys(otherReasons))...)
 }

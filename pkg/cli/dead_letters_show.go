@@ -233,7 +233,7 @@ func (b *letterBox) nextSteps(l *deadLetter, now error) []string {
 			steps = slices.Insert(steps, 0, replay("--unset", shellArg(again.Field), "--set", near.Name+"=VALUE"))
 		}
 		return append(steps, "or declare the field in latam.yaml, then "+replay(), drop)
-	case again.Reason == reasonTooNew:
+	case again.Reason == dataset.ReasonTooNew:
 		return []string{replay() + "   # when its time has come", drop}
 	case again.Reason == dataset.ReasonTooOld, again.Reason == dataset.ReasonOversize, again.Reason == dataset.ReasonKeyTooLong:
 		return []string{drop, "or raise the limit in latam.yaml where it has one, then " + replay()}

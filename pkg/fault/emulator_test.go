@@ -234,7 +234,7 @@ func TestEmulatorsF08(t *testing.T) {
 	t.Parallel()
 	r := emulatorRig(t, true)
 	p := r.ingest()
-	l := poisonous(r.opts.seed, 0.01)
+	l := poisonous(r.opts.seed, 0.01, 50_000)
 	for range 200 {
 		r.publish(l.batch(5))
 	}

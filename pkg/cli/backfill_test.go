@@ -118,7 +118,7 @@ func TestKilledBackfillGoesOn(t *testing.T) {
 	kills, last := 0, savedPosition{}
 	for last.Total < total*3/4 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(150+rng.IntN(700))*time.Millisecond) // It kills.
-		cmd := command(ctx, t, dir, nil, args...)
+		cmd := command(ctx, t, dir, nil, append(args, "--rate", "20000")...)                               // Without it a run may be faster than its kill.
 		out, err := cmd.CombinedOutput()
 		cancel()
 		if cmd.ProcessState.Success() {

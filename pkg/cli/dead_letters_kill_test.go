@@ -201,7 +201,7 @@ func TestReplayKilled(t *testing.T) {
 	points := map[string]string{"one": "before the publish", "two": "before its answer", "three": "before the acknowledgement", "four": "after the acknowledgement"}
 	dir := t.TempDir()
 	writeFile(t, dir, "latam.yaml", lettersFile("one", "two", "three", "four"))
-	_, r := startUp(t, dir, "--engine", "memory")
+	_, r := startUp(t, dir, "--engine", "memory", "--max-reject-share", "1")
 	const letters = 1200
 	published := map[string]map[string]time.Time{}
 	for dataset, point := range points {
@@ -237,7 +237,7 @@ func TestTwoReplaysAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeFile(t, dir, "latam.yaml", lettersFile("events"))
-	_, r := startUp(t, dir, "--engine", "memory")
+	_, r := startUp(t, dir, "--engine", "memory", "--max-reject-share", "1")
 	published := publishBad(t, dir, "events", 3000)
 	var both [2]*program
 	for i := range both {
@@ -276,7 +276,7 @@ func TestLettersOfOthers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeFile(t, dir, "latam.yaml", lettersFile("events"))
-	_, r := startUp(t, dir, "--engine", "memory")
+	_, r := startUp(t, dir, "--engine", "memory", "--max-reject-share", "1")
 	eng, err := engine.Start(t.Context(), engine.Options{Kind: engine.Emulator, PubsubAddr: r.Pubsub})
 	if err != nil {
 		t.Fatal(err)

@@ -262,7 +262,7 @@ func TestKilledAnywhere(t *testing.T) {
 func TestLaterRecordWins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		all := slices.Concat([]string{`{"code":"x","n":1}`}, records(0, 3000, 120_000), []string{`{"code":"x","n":2}`}, records(3000, 120_000, 120_000))
+		all := slices.Concat([]string{`{"code":"x","n":1}`}, records(0, 14_000, 120_000), []string{`{"code":"x","n":2}`}, records(14_000, 120_000, 120_000))
 		w := newWorld(t, 1, file("a", all...))
 		b, l := w.start(Options{})
 		refusing := time.Now().Add(20 * time.Second)
@@ -290,6 +290,7 @@ type onceRefused struct {
 }
 
 func (s *onceRefused) Put(ctx context.Context, table string, rows []dataset.Row) []error {
+	time.Sleep(500 * time.Millisecond) // The second record comes when the worker has given the first one back.
 	errs := make([]error, len(rows))
 	for i, row := range rows {
 		if strings.HasPrefix(row.Key, "x") && string(row.Cells[1].Value) == "1" && time.Now().Before(s.until) {

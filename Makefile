@@ -87,6 +87,7 @@ soak: ## 10 million messages through the log, the faults at their full size, LAT
 	LATAM_F01_MESSAGES=200000 LATAM_F01_KILLS=300 LATAM_F02_SEEDS=10 LATAM_F03_MESSAGES=100000 LATAM_F07_DELIVERIES=1000000 \
 	  LATAM_F08_MESSAGES=50000 LATAM_F10_MESSAGES=100000 LATAM_F10_STOPS=100 LATAM_F12_MESSAGES=500000 LATAM_F12_KILLS=100 \
 	  LATAM_OUTAGES=40 LATAM_F06_SECONDS=360 $(FAULT) -parallel 4 -timeout 3h -skip '^(TestF17|TestHeadline)' ./pkg/fault
+	LATAM_F08_RATE=1 $(FAULT) -run '^TestF08PoisonDoesNotSlowTheOthers$$' -timeout 20m ./pkg/fault
 	LATAM_SOAK_MINUTES=$${LATAM_SOAK_MINUTES:-60} $(FAULT) -run '^TestF17Soak$$' -timeout 4h ./pkg/fault
 
 walk: ## a million rows walked by cursor and exported: the same rows, flat memory

@@ -27,7 +27,7 @@ func TestCompareRuns(t *testing.T) {
 		runs = append(runs, Run{Name: bareName, Seconds: s, CPUSeconds: 2}, Run{Name: ingestName, Seconds: 2 * s, CPUSeconds: 2.5})
 	}
 	got := compareRuns(runs)
-	if len(got) != 2 || got[0].Ratio != 0.5 || got[1].Ratio != 0.8 || got[1].Target != IngestRatio {
+	if len(got) != 2 || got[0].Ratio != 0.5 || got[1].Ratio != 0.8 || got[0].Target != IngestRatio {
 		t.Errorf("comparisons %+v, want 0.5 of the rate and 0.8 by processor time", got)
 	}
 }

@@ -136,9 +136,9 @@ func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds
 // same report.
 type Comparison struct {
 	Name string `json:"name"`
-	// Ratio is the measured figure over that of the yardstick, Target the least wanted.
+	// Ratio is the measured figure over that of the yardstick, Target the least wanted, 0 where none is set.
 	Ratio  float64 `json:"ratio"`
-	Target float64 `json:"target"`
+	Target float64 `json:"target,omitempty"`
 }
 
 // The latencies of a message, in the order to show them.
@@ -163,7 +163,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 		return fmt.Errorf("print report: %w", err)
 	}
 	for _, c := range r.Comparisons {
-		fmt.Fprintf(w, "\n%s: ratio %.2f, wanted at least %.2f\n", c.Name, c.Ratio, c.Target)
+		fmt.Fprintf(w, "\n%s: ratio %.2f", c.Name, c.Ratio)
+		if c.Target > 0 {
+			fmt.Fprintf(w, ", wanted at least %.2f", c.Target)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "\nnote: %s\n", note)

@@ -5,6 +5,7 @@ package fault_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -59,8 +60,12 @@ func TestF08Poison(t *testing.T) {
 	}
 }
 
-// TestF08PoisonDoesNotSlowTheOthers compares the rates of a clean backlog and of one with poison.
+// TestF08PoisonDoesNotSlowTheOthers compares the rates of a clean backlog and of one with poison. It needs
+// the machine for itself, so that it runs alone and on demand.
 func TestF08PoisonDoesNotSlowTheOthers(t *testing.T) {
+	if os.Getenv("LATAM_F08_RATE") == "" {
+		t.Skip("LATAM_F08_RATE=1 compares rates; make soak does")
+	}
 	const messages = 20_000
 	best := 0.0
 	for range 3 { // A machine under other load slows one of the two.

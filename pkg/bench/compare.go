@@ -90,11 +90,9 @@ type comparison struct {
 	rounds   int
 }
 
-// turns is fair to both when the machine gets slower or faster.
-var turns = []string{bareName, ingestName, ingestName, bareName, bareName, ingestName, ingestName, bareName}
-
+// run takes turns in an order that is fair to both when the machine gets slower or faster.
 func (c *comparison) run(ctx context.Context, newWorker NewWorker) (runs []Run, results []Comparison, err error) {
-	for _, name := range turns {
+	for _, name := range []string{bareName, ingestName, ingestName, bareName, bareName, ingestName, ingestName, bareName} {
 		newRun := newWorker
 		if name == bareName {
 			newRun = bareWorker(c.deps.Bus, c.filler)

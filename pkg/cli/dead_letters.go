@@ -136,7 +136,7 @@ func (a *app) openLetterBox(ctx context.Context, name string, o letterFlags) (*l
 	if err != nil {
 		return nil, err
 	}
-	eng, stack, err := a.clientEngine(ctx, o.dataDir, true, false)
+	eng, stack, err := a.clientEngine(ctx, o.dataDir, false)
 	if err != nil {
 		return nil, err
 	}

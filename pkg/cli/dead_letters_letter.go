@@ -183,15 +183,17 @@ func cutText(l *deadLetter) string {
 }
 
 // otherReasons are those that dataset.Reasons does not have, because no record is rejected for them.
-var otherReasons = map[string]string{
-	reasonRefused:       "Bigtable refused the row itself; the record keeps to the declaration.",
-	reasonUndeliverable: "Ingest never settled the record: it was away, crashed on it, or Bigtable was unreachable for longer than the deliveries took.",
-	reasonUnknown:       "Somebody else has published to the dead-letter topic.",
+func otherReasons() map[string]string {
+	return map[string]string{
+		reasonRefused:       "Bigtable refused the row itself; the record keeps to the declaration.",
+		reasonUndeliverable: "Ingest never settled the record: it was away, crashed on it, or Bigtable was unreachable for longer than the deliveries took.",
+		reasonUnknown:       "Somebody else has published to the dead-letter topic.",
+	}
 }
 
 // reasonText explains a reason to a person who has not met it before.
 func reasonText(reason string) string {
-	if text := otherReasons[reason]; text != "" {
+	if text := otherReasons()[reason]; text != "" {
 		return text
 	}
 	if info, ok := dataset.LookupReason(reason); ok {
@@ -206,5 +208,5 @@ func knownReasons() []string {
 	for _, info := range dataset.Reasons() {
 		names = append(names, string(info.Reason))
 	}
-	return append(names, slices.Sorted(maps.Keys(otherReasons))...)
+	return append(names, slices.Sorted(maps.Keys(otherReasons()))...)
 }

@@ -87,7 +87,7 @@ func (a *app) runPublish(ctx context.Context, name string, o publishOptions) err
 
 // openBus dials Pub/Sub for a command.
 func (a *app) openBus(ctx context.Context, o publishOptions) (*bus.Client, func(), error) {
-	eng, stack, err := a.clientEngine(ctx, o.dataDir, true, false)
+	eng, stack, err := a.clientEngine(ctx, o.dataDir, false)
 	if err != nil {
 		return nil, nil, err
 	}

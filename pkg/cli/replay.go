@@ -116,7 +116,7 @@ func (a *app) approve(ctx context.Context, question string) error {
 
 // openWorker opens what a command needs to do the work of ingest, and checks that it can be done.
 func (a *app) openWorker(ctx context.Context, command, dataDir string, cloud cloudOptions, ds *dataset.Dataset) (*platform, error) {
-	eng, stack, err := a.clientEngine(ctx, dataDir, true, true)
+	eng, stack, err := a.clientEngine(ctx, dataDir, true)
 	if err != nil {
 		return nil, err
 	}

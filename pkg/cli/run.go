@@ -74,8 +74,8 @@ func (a *app) findStack(dir string) (runningStack, error) {
 
 // clientEngine is the engine that a command of a user dials: the cloud, the emulators, or the
 // running stack of the data folder. What does not listen is said at once, because Google's clients
-// would try for a minute.
-func (a *app) clientEngine(ctx context.Context, dataDir string, needPubsub, needBigtable bool) (engine.Options, *runningStack, error) {
+// would try for a minute. Every command needs Pub/Sub.
+func (a *app) clientEngine(ctx context.Context, dataDir string, needBigtable bool) (engine.Options, *runningStack, error) {
 	kind, err := a.engineKind()
 	if err != nil {
 		return engine.Options{}, nil, err
@@ -86,21 +86,20 @@ func (a *app) clientEngine(ctx context.Context, dataDir string, needPubsub, need
 	var stack *runningStack
 	opts := engine.Options{Kind: engine.Emulator}
 	if kind == engine.Emulator {
-		opts, err = a.serviceEngine(needPubsub, needBigtable)
+		opts, err = a.serviceEngine(true, needBigtable)
 	} else if stack, err = a.liveStack(ctx, dataDir); err == nil {
 		opts.PubsubAddr, opts.BigtableAddr = stack.Pubsub, stack.Bigtable
 	}
 	if err != nil {
 		return engine.Options{}, nil, err
 	}
-	for _, side := range []struct {
-		need bool
-		addr string
-	}{{needPubsub, opts.PubsubAddr}, {needBigtable, opts.BigtableAddr}} {
-		if side.need {
-			if err := listening(ctx, side.addr); err != nil {
-				return engine.Options{}, nil, fail(exitUnavailable, "start the emulator, or unset its variable to use a running latamctl up", err)
-			}
+	needed := []string{opts.PubsubAddr}
+	if needBigtable {
+		needed = append(needed, opts.BigtableAddr)
+	}
+	for _, addr := range needed {
+		if err := listening(ctx, addr); err != nil {
+			return engine.Options{}, nil, fail(exitUnavailable, "start the emulator, or unset its variable to use a running latamctl up", err)
 		}
 	}
 	return opts, stack, nil

@@ -113,7 +113,7 @@ func (a *app) verifyPlatform(ctx context.Context, o verifyOptions) (p *platform,
 		}
 	}
 	cloud := cloudOptions{project: o.monitors.settings.Project, instance: o.monitors.settings.Instance, appProfile: o.appProfile}
-	eng, stack, err := a.clientEngine(ctx, o.api.dataDir, true, true)
+	eng, stack, err := a.clientEngine(ctx, o.api.dataDir, true)
 	if err != nil {
 		return nil, "", err
 	}

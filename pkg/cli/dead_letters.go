@@ -157,29 +157,6 @@ func (a *app) openLetterBox(ctx context.Context, name string, o letterFlags) (*l
 	return b, nil
 }
 
-// openPubsub dials Pub/Sub alone: who reads dead letters may have no right to read rows.
-func (a *app) openPubsub(ctx context.Context, opts engine.Options, project string) (*bus.Client, func(), error) {
-	project, err := a.projectFor(opts.Kind, project)
-	if err != nil {
-		return nil, nil, err
-	}
-	opts.Log = a.log
-	eng, err := engine.Start(ctx, opts)
-	if err != nil {
-		return nil, nil, engineFault(err)
-	}
-	client, err := bus.Open(ctx, bus.Options{Project: project, Client: eng.Pubsub})
-	if err != nil {
-		return nil, nil, errors.Join(fail(exitDenied, "", err), eng.Close())
-	}
-	return client, func() {
-		_ = client.Close() // The engine owns the connection.
-		if err := eng.Close(); err != nil {
-			a.log.Warn("close", "error", err)
-		}
-	}, nil
-}
-
 // close gives back what is held.
 func (b *letterBox) close() {
 	if err := b.letters.Close(); err != nil && !errors.Is(err, bus.ErrNotFound) {

@@ -186,9 +186,32 @@ func (a *app) emulatorOptions() engine.Options {
 	return engine.Options{Kind: engine.Emulator, PubsubAddr: a.proc.Env(pubsubHostVar), BigtableAddr: a.proc.Env(bigtableHostVar)}
 }
 
+// openPubsub dials Pub/Sub alone: who publishes or reads dead letters may have no right to read rows.
+func (a *app) openPubsub(ctx context.Context, opts engine.Options, project string) (*bus.Client, func(), error) {
+	project, err := a.projectFor(opts.Kind, project)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts.Log = a.log
+	eng, err := engine.Start(ctx, opts)
+	if err != nil {
+		return nil, nil, engineFault(err)
+	}
+	client, err := bus.Open(ctx, bus.Options{Project: project, Client: eng.Pubsub})
+	if err != nil {
+		return nil, nil, errors.Join(fail(exitDenied, "", err), eng.Close())
+	}
+	return client, func() {
+		_ = client.Close() // The engine owns the connection.
+		if err := eng.Close(); err != nil {
+			a.log.Warn("close", "error", err)
+		}
+	}, nil
+}
+
 // serviceEngine is the engine that a service of its own dials. A service never brings an engine
-// with it: two services with an engine each would not share any data.
-func (a *app) serviceEngine(needPubsub, needBigtable bool) (engine.Options, error) {
+// with it: two services with an engine each would not share any data. Every one needs Pub/Sub.
+func (a *app) serviceEngine(needBigtable bool) (engine.Options, error) {
 	kind, err := a.engineKind()
 	if err != nil {
 		return engine.Options{}, err
@@ -201,7 +224,7 @@ func (a *app) serviceEngine(needPubsub, needBigtable bool) (engine.Options, erro
 		for _, side := range []struct {
 			need       bool
 			addr, name string
-		}{{needPubsub, opts.PubsubAddr, pubsubHostVar}, {needBigtable, opts.BigtableAddr, bigtableHostVar}} {
+		}{{true, opts.PubsubAddr, pubsubHostVar}, {needBigtable, opts.BigtableAddr, bigtableHostVar}} {
 			if side.need && side.addr == "" {
 				return opts, failf(exitInvalid, "export "+side.name+"=HOST:PORT of the running emulator", "engine emulator: %s is not set", side.name)
 			}

@@ -94,11 +94,7 @@ func (a *app) openBus(ctx context.Context, o publishOptions) (*bus.Client, func(
 	if stack != nil {
 		o.cloud.project = stack.Project
 	}
-	p, err := a.openPlatform(ctx, "publish", eng, o.cloud)
-	if err != nil {
-		return nil, nil, err
-	}
-	return p.bus, func() { a.close(p) }, nil
+	return a.openPubsub(ctx, eng, o.cloud.project)
 }
 
 // publishRun is one publish under way.

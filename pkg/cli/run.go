@@ -86,7 +86,7 @@ func (a *app) clientEngine(ctx context.Context, dataDir string, needBigtable boo
 	var stack *runningStack
 	opts := engine.Options{Kind: engine.Emulator}
 	if kind == engine.Emulator {
-		opts, err = a.serviceEngine(true, needBigtable)
+		opts, err = a.serviceEngine(needBigtable)
 	} else if stack, err = a.liveStack(ctx, dataDir); err == nil {
 		opts.PubsubAddr, opts.BigtableAddr = stack.Pubsub, stack.Bigtable
 	}

@@ -106,7 +106,7 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	eng, err := a.serviceEngine(true, true)
+	eng, err := a.serviceEngine(true)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	eng, err := a.serviceEngine(true, true)
+	eng, err := a.serviceEngine(true)
 	if err != nil {
 		return err
 	}

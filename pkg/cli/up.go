@@ -185,7 +185,7 @@ func (a *app) upEngine(o upOptions) (engine.Options, error) {
 	}
 	switch kind {
 	case engine.Emulator:
-		return a.serviceEngine(true, true)
+		return a.serviceEngine(true)
 	case engine.GCP:
 		return engine.Options{}, failf(exitUsage, "latamctl up --env NAME drives it", "engine gcp is not of this machine")
 	}

@@ -206,7 +206,7 @@ var (
 	}
 	IngestPaused = Metric{
 		Name: "latam.ingest.paused", Kind: KindGauge, Unit: "{dataset}",
-		Description: "Whether a dataset is paused, 0 or 1, by the reason: receive (the subscription cannot be read), store (the table is missing or refused), rejects (most records break the declaration).",
+		Description: "Whether a dataset is paused, 0 or 1, by the reason: receive (the subscription cannot be read), store (the table is missing or refused), schema (that of the payloads cannot be used), rejects (most records break the declaration).",
 		Attributes:  []string{"dataset", "reason"},
 	}
 	IngestLimitBatches = Metric{

@@ -19,7 +19,7 @@ type Activity struct {
 	InFlight int64
 	// Behind is the age by publish time of the oldest of them that was not delivered before.
 	Behind time.Duration
-	// Paused is why nothing is received or stored now: receive, store or rejects; empty when it is.
+	// Paused is why nothing is received or stored now: receive, store, schema or rejects; empty when it is.
 	Paused string
 }
 

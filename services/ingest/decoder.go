@@ -1,6 +1,9 @@
 package ingest
 
 import (
+	"errors"
+	"fmt"
+
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -9,6 +12,20 @@ type decodeError struct{ cause error }
 
 func (e decodeError) Error() string { return e.cause.Error() }
 func (e decodeError) Unwrap() error { return e.cause }
+
+// unreadable tells whether a message could not be decoded for a reason that is not in the message, such as
+// a schema that cannot be had.
+func unreadable(err error) bool {
+	var undecoded decodeError
+	return errors.As(err, &undecoded) && !rejected(err) && !errors.Is(err, errPanicked)
+}
+
+func noSchema(cause error) error {
+	return fmt.Errorf("paused because payloads cannot be read: make the schema of the topic available to ingest, then it goes on by itself: %w: %w",
+		errNoSchema, cause)
+}
+
+var errNoSchema = errors.New("the schema cannot be used")
 
 // decodeAll decodes what arrives until stop closes, which is when every message has been answered.
 func (r *route) decodeAll(stop <-chan struct{}) {

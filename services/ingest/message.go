@@ -33,15 +33,34 @@ func (r *route) handle(ctx context.Context, m bus.Message) (ack bool) {
 	defer r.observed.inFlight.leave()
 	slot := r.works.enter(it)
 	defer r.works.leave(slot)
-	r.arriving.enter()
-	r.incoming <- it
-	if err := <-it.done; err != nil {
+	err := r.work(it)
+	for tries := 1; r.holds(err); tries++ {
+		pause(ctx, backoff(tries, minProbePause, maxProbePause))
+		if ctx.Err() != nil {
+			break
+		}
+		err = r.work(it)
+	}
+	if err != nil {
 		return r.settleFailed(it, err)
 	}
 	if !it.committed.IsZero() {
 		r.observed.acknowledged(it.traced, r.deps.Now().Sub(it.committed))
 	}
 	return true
+}
+
+// work hands a message to the decoders and waits for its outcome.
+func (r *route) work(it *item) error {
+	r.arriving.enter()
+	r.incoming <- it
+	return <-it.done
+}
+
+// holds tells whether to keep a message that cannot be decoded now: while the route is probed, giving it
+// back would cost a delivery attempt each time.
+func (r *route) holds(cause error) bool {
+	return unreadable(cause) && r.gate.state.Load() == gateHolding && !r.draining.Load()
 }
 
 // settleFailed finds the outcome of a message that is not stored; every path through it ends in one.
@@ -55,6 +74,9 @@ func (r *route) settleFailed(it *item, cause error) (ack bool) {
 	var undecoded decodeError
 	switch {
 	case errors.As(cause, &undecoded):
+		if unreadable(cause) && !errors.Is(cause, bus.ErrUnavailable) {
+			r.suspend(gateHolding, noSchema(undecoded.cause))
+		}
 		if !rejected(cause) || r.refuses(cause) {
 			return r.giveBack(it.traced, stageDecode)
 		}

@@ -127,6 +127,7 @@ func TestMetrics(t *testing.T) {
 			"latam.ingest.paused{dataset=events,reason=receive}":                 0,
 			"latam.ingest.paused{dataset=events,reason=store}":                   0,
 			"latam.ingest.paused{dataset=events,reason=rejects}":                 0,
+			"latam.ingest.paused{dataset=events,reason=schema}":                  0,
 			"latam.ingest.limit.batches{dataset=events}":                         1,
 			"latam.ingest.limit.rows{dataset=events}":                            500,
 			"latam.batch.duration{batch.name=events,outcome=ok}":                 2,

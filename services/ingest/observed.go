@@ -45,9 +45,12 @@ const (
 	pausedReceive = "receive"
 	pausedStore   = "store"
 	pausedRejects = "rejects"
+	pausedSchema  = "schema"
 )
 
-func pauseReasons() []string { return []string{pausedReceive, pausedStore, pausedRejects} }
+func pauseReasons() []string {
+	return []string{pausedReceive, pausedStore, pausedRejects, pausedSchema}
+}
 
 // pausedBy returns why the route does not work now, empty when it does. A route whose probe is under
 // way is paused all the same.
@@ -55,6 +58,8 @@ func (r *route) pausedBy() string {
 	switch why := r.gate.why(); {
 	case errors.Is(why, errBadDeploy):
 		return pausedRejects
+	case errors.Is(why, errNoSchema):
+		return pausedSchema
 	case why != nil:
 		return pausedStore
 	}

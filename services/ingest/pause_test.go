@@ -162,6 +162,61 @@ func TestMisconfiguredStore(t *testing.T) {
 	})
 }
 
+// schemas answers for the payloads of a topic with a schema.
+type schemas struct {
+	mu    sync.Mutex
+	fault error
+}
+
+func (s *schemas) set(fault error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
+func (s *schemas) JSON(_ context.Context, data []byte, _ map[string]string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return data, s.fault
+}
+
+// TestSchemaNotAllowed keeps the schema away for an hour: the stream must not run out of deliveries, which
+// would make a dead letter of each message.
+func TestSchemaNotAllowed(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *harness) {
+		sub := newSubscription(h.events(2000, good)...)
+		payloads := &schemas{fault: bus.ErrDenied}
+		h.payloads = payloads
+		h.startOn(sub, Options{})
+		time.Sleep(10 * time.Second)
+		h.wantReady(errNoSchema)
+		h.wantReady(bus.ErrDenied)
+		time.Sleep(time.Hour)
+		h.wantReady(errNoSchema)
+		if acked, attempts := sub.counts(); acked != 0 || attempts > 3 {
+			t.Errorf("%d messages acknowledged, one delivered %d times; want none and at most 3 times", acked, attempts)
+		}
+		payloads.set(nil)
+		time.Sleep(2 * maxProbePause)
+		h.wantReady(nil)
+		if acked, attempts := sub.counts(); acked != 2000 || attempts > 4 || len(h.dead.all()) != 0 {
+			t.Errorf("%d of 2000 messages acknowledged, at most %d deliveries, %d dead letters", acked, attempts, len(h.dead.all()))
+		}
+		payloads.set(bus.ErrDenied)
+		sub.publish(h.events(10, good)...)
+		time.Sleep(5 * time.Minute) // Some are held now.
+		start := time.Now()
+		h.end()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the drain took %v", took)
+		}
+		if acked, _ := sub.counts(); acked != 2000 || len(sub.waiting) != 10 {
+			t.Errorf("%d messages acknowledged and %d given back, want 2000 and 10", acked, len(sub.waiting))
+		}
+	})
+}
+
 // TestDrainWhilePaused stops the service while it holds messages.
 func TestDrainWhilePaused(t *testing.T) {
 	t.Parallel()

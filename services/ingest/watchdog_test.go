@@ -196,7 +196,7 @@ func TestEveryMessageIsAnswered(t *testing.T) {
 		{name: "stored", data: good(1), ack: true},
 		{name: "rejected", data: "no JSON", ack: true},
 		{name: "rejected in vain", data: "no JSON", dead: bus.ErrUnavailable, logged: "dead letter not published"},
-		{name: "schema not fetched", data: good(1), payload: func([]byte) ([]byte, error) { return nil, errors.New("no schema") }},
+		{name: "schema not fetched", data: good(1), payload: func([]byte) ([]byte, error) { return nil, bus.ErrUnavailable }},
 		{name: "decode panics", data: "secret", payload: func(b []byte) ([]byte, error) { panic(string(b)) }, logged: "panic=string"},
 		{name: "decode fails at runtime", data: good(1), payload: func([]byte) ([]byte, error) { return []byte(nobody.Name), nil }, logged: "nil pointer"},
 		{name: "the store panics", data: good(1), put: func(_ context.Context, rows []dataset.Row) { panic(rows) }, logged: "panic=[]dataset.Row"},

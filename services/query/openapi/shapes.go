@@ -161,7 +161,7 @@ func (b *builder) statsSchema() *Schema {
 	ingest := open(object("What ingest does, where it runs in the same process.", []string{"stored", "per_second", "in_flight"}, Map[*Schema]{
 		{"stored", whole("Records since the start.")}, {"per_second", &Schema{Type: typeNumber}}, {"in_flight", whole("")},
 		{"behind_seconds", &Schema{Type: typeNumber, Description: "Age of the oldest message in work, by publish time."}},
-		{"paused", str("Why nothing is stored now: receive, store or rejects. Absent when ingest works.")}, {"last_store", instant("")},
+		{"paused", str("Why nothing is stored now: receive, store, schema or rejects. Absent when ingest works.")}, {"last_store", instant("")},
 	}))
 	return open(object("How many rows there are and how fresh they are.", []string{"dataset", "rows", "as_of"}, Map[*Schema]{
 		{"dataset", str("")},

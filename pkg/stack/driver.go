@@ -87,8 +87,16 @@ func (d *Driver) newRun() (*run, error) {
 // clean removes what may hold secrets, and the oldest runs. The logs stay.
 func (d *Driver) clean(r *run) {
 	d.prune()
+	d.removeSecrets(r.dir)
+	if err := d.opts.Proc.RemoveFolder(filepath.Join(r.dir, "empty")); err != nil {
+		d.opts.Log.Warn("a throwaway folder could not be removed", "run", r.id, "error", err)
+	}
+}
+
+// removeSecrets removes the files of a run that may hold secrets.
+func (d *Driver) removeSecrets(dir string) {
 	for _, pattern := range []string{"*.tfvars.json", "*.tfplan"} {
-		paths, err := d.opts.Proc.Glob(filepath.Join(r.dir, pattern))
+		paths, err := d.opts.Proc.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			continue
 		}
@@ -97,9 +105,6 @@ func (d *Driver) clean(r *run) {
 				d.opts.Log.Warn("a file with secrets could not be removed", "file", path, "error", err)
 			}
 		}
-	}
-	if err := d.opts.Proc.RemoveFolder(filepath.Join(r.dir, "empty")); err != nil {
-		d.opts.Log.Warn("a throwaway folder could not be removed", "run", r.id, "error", err)
 	}
 }
 

@@ -152,7 +152,11 @@ func (d *Driver) adopt(ctx context.Context, r *run) error {
 	}
 	host, _ := d.opts.Proc.Owner()
 	for _, j := range all {
-		if !j.rec.Ended.IsZero() || j.rec.Host != host {
+		if j.rec.Host != host {
+			continue
+		}
+		if !j.rec.Ended.IsZero() {
+			d.removeSecrets(filepath.Dir(j.path)) // It may have been killed between its end and its cleaning.
 			continue
 		}
 		for name, s := range j.rec.Stacks {

@@ -467,6 +467,28 @@ func TestUpAdopts(t *testing.T) {
 	}
 }
 
+// TestUpRemovesSecretsOfAKilledRun: a kill between the end of a run and its cleaning leaves its files.
+func TestUpRemovesSecretsOfAKilledRun(t *testing.T) {
+	f := newFixture(t)
+	f.add("a")
+	f.mustUp(UpOptions{})
+	paths, err := f.proc.Glob("work/runs/*/run.json")
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	for _, name := range []string{"a.tfvars.json", "a.tfplan"} {
+		if err := f.proc.WriteSecretFile(filepath.Join(filepath.Dir(paths[0]), name), []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.mustUp(UpOptions{})
+	for _, pattern := range []string{"work/runs/*/*.tfvars.json", "work/runs/*/*.tfplan"} {
+		if left, err := f.proc.Glob(pattern); err != nil || len(left) > 0 {
+			t.Errorf("%v are left, %v", left, err)
+		}
+	}
+}
+
 func TestNothingStartsAfterTheEnd(t *testing.T) {
 	var ran atomic.Int32
 	nodes := []*node{{name: "a"}, {name: "b", needs: []string{"a"}}}

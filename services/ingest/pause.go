@@ -229,8 +229,12 @@ func (j *rejects) advance(now time.Time) {
 	if j.newest/rejectWindow != second/rejectWindow || j.reasons == nil {
 		j.reasons = map[[2]string]int{}
 	}
+	passed := j.passed.Load()
+	if j.newest == 0 {
+		passed = 0 // Records may have passed before the first look at the clock, and they count.
+	}
 	for s := max(j.newest+1, second-rejectWindow+1); s <= second; s++ {
-		j.seconds[s%rejectWindow].rejected, j.seconds[s%rejectWindow].passedBefore = 0, j.passed.Load()
+		j.seconds[s%rejectWindow].rejected, j.seconds[s%rejectWindow].passedBefore = 0, passed
 	}
 	j.newest = max(j.newest, second)
 }

@@ -380,6 +380,22 @@ func TestRejects60Seconds(t *testing.T) {
 	}
 }
 
+// TestRejectsAreJudgedFromTheFirstRecord lets records pass before the first is rejected: the order in which
+// the outcomes of one burst are counted decides nothing.
+func TestRejectsAreJudgedFromTheFirstRecord(t *testing.T) {
+	t.Parallel()
+	var j rejects
+	j.passed.Add(minRejects)
+	for range minRejects {
+		if why, tooMany := j.add(time.Unix(1_000_000, 0), "pattern", "code", 0.5); tooMany {
+			t.Fatal(why)
+		}
+	}
+	if _, tooMany := j.add(time.Unix(1_000_000, 0), "pattern", "code", 0.5); !tooMany {
+		t.Error("more were rejected than passed")
+	}
+}
+
 // TestMissingSubscription checks that a subscription that does not exist makes the route not ready until it does.
 func TestMissingSubscription(t *testing.T) {
 	t.Parallel()

@@ -22,15 +22,21 @@ type item struct {
 	message bus.Message
 	ctx     context.Context // of the Receive
 	began   time.Time       // when the message was received
-	done    chan error      // holds the outcome
+
+	// Its one answer: whoever ends waiting sets err and then sends to done, which is its slot's.
+	waiting atomic.Bool
+	err     error
+	done    chan struct{}
 
 	// What its decoder adds: the context with its trace, its own span (nil where none leaves the
-	// process), the span to link to, when decoding ended, and the row with one entry for each index.
+	// process), whether that is to be linked to, when decoding ended, and the row with the hash of its
+	// key and one entry for each index.
 	traced    context.Context
 	process   trace.Span
-	span      trace.SpanContext
+	sampled   bool
 	submitted time.Time
-	published time.Time
+	published int64 // in ns
+	hash      uint64
 	row       dataset.Row
 	entries   []dataset.Row
 
@@ -42,11 +48,11 @@ type item struct {
 }
 
 // answer settles the message. Only the first answer counts: a second one is that of a commit which
-// the drain has not waited for.
+// the drain has not waited for, and by then done may be another message's.
 func (it *item) answer(err error) {
-	select {
-	case it.done <- err:
-	default:
+	if it.waiting.CompareAndSwap(true, false) {
+		it.err = err
+		it.done <- struct{}{}
 	}
 }
 
@@ -57,7 +63,7 @@ type stamp struct {
 }
 
 func (it *item) stamp() stamp {
-	return stamp{event: it.row.Time.UnixMilli(), published: it.published.UnixNano(), id: it.message.ID}
+	return stamp{event: it.row.Time.UnixMilli(), published: it.published, id: it.message.ID}
 }
 
 // before tells whether s loses against o. Message ids grow within a topic as decimal numbers do,
@@ -96,8 +102,8 @@ type shard struct {
 
 func newShard(r *route) *shard {
 	return &shard{
-		route: r, queue: make(chan *item, r.opts.MaxMessages), recent: newRecentKeys(recentKeysPerShard),
-		wake: make(chan struct{}, 1), batch: newBatch(),
+		route: r, queue: make(chan *item, r.opts.MaxMessages), recent: recentKeys{max: recentKeysPerShard},
+		wake: make(chan struct{}, 1), batch: &batch{},
 	}
 }
 
@@ -245,7 +251,7 @@ func (sh *shard) settle(winners []*winner, errs []error, failed error, now time.
 		switch err := errs[i]; {
 		case err == nil:
 			committed++
-			sh.recent.put(w.item.row.Key, w.item.stamp())
+			sh.recent.put(w.item.hash, w.item.row.Key, w.item.stamp())
 			sh.stored(w, now)
 		case errors.Is(err, store.ErrPoison):
 			w.tell(err)

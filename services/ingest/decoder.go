@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -30,6 +31,12 @@ var errNoSchema = errors.New("the schema cannot be used")
 // decodeAll decodes what arrives until stop closes, which is when every message has been answered.
 func (r *route) decodeAll(stop <-chan struct{}) {
 	for {
+		select { // This one costs no lock of stop, which all decoders share.
+		case it := <-r.incoming:
+			r.take(it)
+			continue
+		default:
+		}
 		select {
 		case it := <-r.incoming:
 			r.take(it)
@@ -49,7 +56,7 @@ func (r *route) take(it *item) {
 		}
 	}()
 	it.traced, it.process = r.observed.receive(it.ctx, r.ds, it.message, it.began)
-	it.span = trace.SpanContextFromContext(it.traced)
+	it.sampled = trace.SpanContextFromContext(it.traced).IsSampled()
 	rec, err := r.decode(it.traced, it.message, it.began)
 	it.submitted = r.deps.Now()
 	r.observed.decoded(it.traced, it.submitted.Sub(it.began))
@@ -58,8 +65,9 @@ func (r *route) take(it *item) {
 		return
 	}
 	r.passes()
-	it.published = recordTime(it.message)
-	it.row = rec.Row(it.published)
+	published := recordTime(it.message)
+	it.published, it.row = published.UnixNano(), rec.Row(published)
+	it.hash = maphash.String(r.seed, it.row.Key)
 	it.entries = r.ds.IndexEntries(rec, it.row.Time)
-	r.shardFor(it.row.Key).submit(it)
+	r.shardFor(it.hash).submit(it)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -149,7 +150,8 @@ type route struct {
 	deps     Deps
 	incoming chan *item // received, not yet decoded
 	shards   []*shard
-	index    *indexer // nil when the dataset has no index
+	seed     maphash.Seed // of the hashes of row keys
+	index    *indexer     // nil when the dataset has no index
 	// arriving counts messages that are being decoded: while there are some, a batch waits for them.
 	arriving arrivals
 	observed *observer
@@ -185,7 +187,7 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 			return nil, fmt.Errorf("ingest: dataset %s has indexes, but there is no store to read rows from", ds.Name)
 		}
 		r := &route{
-			ds: ds, opts: opts, deps: deps, observed: in.forDataset(ds, deps.Tracer),
+			ds: ds, opts: opts, deps: deps, seed: maphash.MakeSeed(), observed: in.forDataset(ds, deps.Tracer),
 			incoming: make(chan *item, opts.MaxMessages), works: newWorks(opts.MaxMessages), turns: newTurns(newLimiter(opts.Shards, opts.BatchRows)),
 		}
 		r.index, r.activity.began = newIndexer(r), deps.Now()

@@ -12,8 +12,7 @@ import (
 //
 // A shard fills the same batch again once it is committed, so nothing of it may be kept.
 type batch struct {
-	byKey map[string]*winner
-	order []*winner
+	keys  keyTable[*winner]
 	spare []winner // for the next keys
 	bytes int
 	// replaced counts the records that pending settled without a write.
@@ -41,13 +40,10 @@ func (w *winner) tell(err error) {
 	}
 }
 
-func newBatch() *batch { return &batch{byKey: map[string]*winner{}} }
-
 // reset empties the batch.
 func (b *batch) reset() {
-	clear(b.byKey)
-	clear(b.order)
-	*b = batch{byKey: b.byKey, order: b.order[:0]}
+	b.keys.reset()
+	*b = batch{keys: b.keys, spare: b.spare}
 }
 
 // winnersAtOnce is how many winners are allocated together.
@@ -63,24 +59,23 @@ func (b *batch) newWinner(it *item) *winner {
 }
 
 // full tells whether the batch has as much as a request should.
-func (b *batch) full(rows, bytes int) bool { return len(b.order) >= rows || b.bytes >= bytes }
+func (b *batch) full(rows, bytes int) bool { return b.keys.len() >= rows || b.bytes >= bytes }
 
 // answer gives every record of the batch the same outcome.
 func (b *batch) answer(err error) {
-	for _, w := range b.order {
-		w.tell(err)
+	for _, e := range b.keys.entries {
+		e.value.tell(err)
 	}
 }
 
 func (b *batch) add(it *item) {
 	b.bytes += rowBytes(it.row)
-	w, ok := b.byKey[it.row.Key]
-	if !ok {
-		w = b.newWinner(it)
-		b.byKey[it.row.Key] = w
-		b.order = append(b.order, w)
+	known := b.keys.find(it.hash, it.row.Key)
+	if known == nil {
+		b.keys.add(it.hash, it.row.Key, b.newWinner(it))
 		return
 	}
+	w := *known
 	if it.stamp().before(w.item.stamp()) {
 		w.losers = append(w.losers, it)
 		return
@@ -92,11 +87,12 @@ func (b *batch) add(it *item) {
 // pending returns the rows to write. A record that a newer one of the same event time has already
 // replaced is stored as it is: writing it now would undo the newer one, since both share a timestamp.
 func (b *batch) pending(recent *recentKeys, stored func(*winner)) ([]dataset.Row, []*winner) {
-	rows := make([]dataset.Row, 0, len(b.order))
-	winners := make([]*winner, 0, len(b.order))
-	for _, w := range b.order {
-		last, ok := recent.get(w.item.row.Key)
-		if s := w.item.stamp(); ok && s.event == last.event && s.before(last) {
+	rows := make([]dataset.Row, 0, b.keys.len())
+	winners := make([]*winner, 0, b.keys.len())
+	for _, e := range b.keys.entries {
+		w := e.value
+		last := recent.get(e.hash, e.key)
+		if s := w.item.stamp(); last != nil && s.event == last.event && s.before(*last) {
 			stored(w)
 			b.replaced += 1 + len(w.losers)
 			continue
@@ -124,27 +120,30 @@ const recentKeysPerShard = 16384
 // recentKeys remembers the stamps of at least the last max keys in two generations.
 type recentKeys struct {
 	max       int
-	now, past map[string]stamp
+	now, past keyTable[stamp]
 }
 
-func newRecentKeys(limit int) recentKeys {
-	return recentKeys{max: limit, now: map[string]stamp{}, past: map[string]stamp{}}
-}
-
-func (k *recentKeys) get(key string) (stamp, bool) {
-	if s, ok := k.now[key]; ok {
-		return s, true
+// get returns the stamp of a key, nil when it is not remembered.
+func (k *recentKeys) get(hash uint64, key string) *stamp {
+	if known := k.now.find(hash, key); known != nil {
+		return known
 	}
-	s, ok := k.past[key]
-	return s, ok
+	return k.past.find(hash, key)
 }
 
-func (k *recentKeys) put(key string, s stamp) {
-	if last, ok := k.get(key); ok && s.before(last) {
+func (k *recentKeys) put(hash uint64, key string, s stamp) {
+	if known := k.now.find(hash, key); known != nil {
+		if !s.before(*known) {
+			*known = s
+		}
 		return
 	}
-	if len(k.now) >= k.max {
-		k.past, k.now = k.now, make(map[string]stamp, k.max)
+	if known := k.past.find(hash, key); known != nil && s.before(*known) {
+		return
 	}
-	k.now[key] = s
+	if k.now.len() >= k.max {
+		k.past, k.now = k.now, k.past
+		k.now.reset()
+	}
+	k.now.add(hash, key, s)
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -31,11 +32,15 @@ func TestStampOrder(t *testing.T) {
 	}
 }
 
+var testSeed = maphash.MakeSeed()
+
 func newItem(key string, event, published int64, id string) *item {
-	return &item{
-		row: dataset.Row{Key: key, Time: time.UnixMilli(event)}, published: time.Unix(0, published), message: bus.Message{ID: id},
-		done: make(chan error, 1),
+	it := &item{
+		row: dataset.Row{Key: key, Time: time.UnixMilli(event)}, published: published, message: bus.Message{ID: id},
+		hash: maphash.String(testSeed, key), done: make(chan struct{}, 1),
 	}
+	it.waiting.Store(true)
+	return it
 }
 
 // TestBatchKeepsNewest adds the records of two keys in random order: each key is one row, that of
@@ -55,13 +60,13 @@ func TestBatchKeepsNewest(t *testing.T) {
 			}
 		}
 		rng.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
-		b := newBatch()
+		b := &batch{}
 		for _, it := range items {
 			b.add(it)
 		}
-		recent := newRecentKeys(10)
+		recent := recentKeys{max: 10}
 		rows, winners := b.pending(&recent, func(w *winner) { w.tell(nil) })
-		if len(rows) != len(newest) || len(winners) != len(newest) || len(b.order) != len(newest) {
+		if len(rows) != len(newest) || len(winners) != len(newest) || b.keys.len() != len(newest) {
 			t.Fatalf("seed %d: %d rows for %d keys", seed, len(rows), len(newest))
 		}
 		for i, w := range winners {
@@ -72,9 +77,9 @@ func TestBatchKeepsNewest(t *testing.T) {
 		}
 		for _, it := range items {
 			select {
-			case err := <-it.done:
-				if !errors.Is(err, outcome) {
-					t.Errorf("seed %d: outcome %v", seed, err)
+			case <-it.done:
+				if !errors.Is(it.err, outcome) {
+					t.Errorf("seed %d: outcome %v", seed, it.err)
 				}
 			default:
 				t.Fatalf("seed %d: record %+v has no outcome", seed, it.stamp())
@@ -123,27 +128,28 @@ func TestRecentKeys(t *testing.T) {
 	t.Parallel()
 	const limit = 16
 	rng := rand.New(rand.NewPCG(1, 2))
-	recent, model := newRecentKeys(limit), map[string]stamp{}
+	hash := func(key string) uint64 { return maphash.String(testSeed, key) % 7 } // Many share one.
+	recent, model := recentKeys{max: limit}, map[string]stamp{}
 	var order []string // of the last puts
 	for i := range 5000 {
 		key := fmt.Sprint(rng.IntN(60))
 		s := stamp{event: int64(rng.IntN(4)), published: int64(i)}
-		recent.put(key, s)
+		recent.put(hash(key), key, s)
 		if last, ok := model[key]; !ok || last.before(s) {
 			model[key] = s
 			order = append(order, key)
 		}
 		for _, key := range order[max(0, len(order)-limit):] {
-			if got, ok := recent.get(key); !ok || got != model[key] {
-				t.Fatalf("step %d: key %s is %+v, %v; want %+v", i, key, got, ok, model[key])
+			if got := recent.get(hash(key), key); got == nil || *got != model[key] {
+				t.Fatalf("step %d: key %s is %+v, want %+v", i, key, got, model[key])
 			}
 		}
-		if n := len(recent.now) + len(recent.past); n > 2*limit {
+		if n := recent.now.len() + recent.past.len(); n > 2*limit {
 			t.Fatalf("step %d: %d keys are held, the limit is 2 x %d", i, n, limit)
 		}
 		// What was forgotten is forgotten in the model, too.
 		for key := range model {
-			if _, ok := recent.get(key); !ok {
+			if recent.get(hash(key), key) == nil {
 				delete(model, key)
 			}
 		}

@@ -28,7 +28,7 @@ const (
 // each message, so it does nothing but wait: decoders and shards do the work on stacks that have
 // grown once.
 func (r *route) handle(ctx context.Context, m bus.Message) (ack bool) {
-	it := &item{message: m, ctx: ctx, traced: ctx, began: r.deps.Now(), done: make(chan error, 1)}
+	it := &item{message: m, ctx: ctx, traced: ctx, began: r.deps.Now()}
 	r.observed.inFlight.enter()
 	defer r.observed.inFlight.leave()
 	slot := r.works.enter(it)
@@ -52,15 +52,17 @@ func (r *route) handle(ctx context.Context, m bus.Message) (ack bool) {
 
 // work hands a message to the decoders and waits for its outcome.
 func (r *route) work(it *item) error {
+	it.waiting.Store(true)
 	r.arriving.enter()
 	r.incoming <- it
-	return <-it.done
+	<-it.done
+	return it.err
 }
 
 // holds tells whether to keep a message that cannot be decoded now: while the route is probed, giving it
 // back would cost a delivery attempt each time.
 func (r *route) holds(cause error) bool {
-	return unreadable(cause) && r.gate.state.Load() == gateHolding && !r.draining.Load()
+	return cause != nil && unreadable(cause) && r.gate.state.Load() == gateHolding && !r.draining.Load()
 }
 
 // settleFailed finds the outcome of a message that is not stored; every path through it ends in one.
@@ -105,15 +107,9 @@ func (r *route) giveBack(ctx context.Context, stage string) bool {
 	return false
 }
 
-// shardFor spreads keys over the shards; the same key always meets the same shard.
-func (r *route) shardFor(key string) *shard {
-	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
-	h := uint64(offset)
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * prime
-	}
-	return r.shards[h%uint64(len(r.shards))]
-}
+// shardFor spreads keys over the shards by their hashes; the same key always meets the same shard. It
+// looks at the upper half, since the tables of a shard are filled by the lower one.
+func (r *route) shardFor(hash uint64) *shard { return r.shards[hash>>32%uint64(len(r.shards))] }
 
 // reject hands a record to the dead-letter topic. The message is acknowledged only when it is
 // safe there; else it comes back and is rejected again.

@@ -201,8 +201,8 @@ const maxSpanLinks = 32
 func (o *observer) startCommit(ctx context.Context, ds *dataset.Dataset, winners []*winner) (context.Context, func(error)) {
 	var links []trace.Link
 	for _, w := range winners {
-		if w.item.span.IsSampled() && len(links) < maxSpanLinks {
-			links = append(links, trace.Link{SpanContext: w.item.span})
+		if w.item.sampled && len(links) < maxSpanLinks {
+			links = append(links, trace.Link{SpanContext: trace.SpanContextFromContext(w.item.traced)})
 		}
 	}
 	if len(links) > 0 {

@@ -28,7 +28,13 @@ const (
 // to end; taking one costs neither a lock nor memory.
 type works struct {
 	taken atomic.Uint64 // ever
-	slots []atomic.Pointer[item]
+	slots []slot
+}
+
+// slot is a message's place, with a channel that one message after the other is answered by.
+type slot struct {
+	item atomic.Pointer[item]
+	done chan struct{} // made for the first
 }
 
 // maxSlots bounds the slots; a message beyond them is not watched.
@@ -39,31 +45,37 @@ func newWorks(messages int) *works {
 	for n < 2*messages && n < maxSlots { // Room for a Receive that has not ended beside the next one.
 		n *= 2
 	}
-	return &works{slots: make([]atomic.Pointer[item], n)}
+	return &works{slots: make([]slot, n)}
 }
 
-// enter returns the slot of the item, -1 when there is none.
-func (w *works) enter(it *item) int {
+// enter returns the slot of the item, nil when there is none.
+func (w *works) enter(it *item) *slot {
 	n := w.taken.Add(1)
 	for i := range uint64(len(w.slots)) {
-		at := int((n + i) % uint64(len(w.slots)))
-		if w.slots[at].CompareAndSwap(nil, it) {
-			return at
+		s := &w.slots[(n+i)%uint64(len(w.slots))]
+		if !s.item.CompareAndSwap(nil, it) {
+			continue
 		}
+		if s.done == nil {
+			s.done = make(chan struct{}, 1)
+		}
+		it.done = s.done
+		return s
 	}
-	return -1
+	it.done = make(chan struct{}, 1)
+	return nil
 }
 
-func (w *works) leave(slot int) {
-	if slot >= 0 {
-		w.slots[slot].Store(nil)
+func (w *works) leave(s *slot) {
+	if s != nil {
+		s.item.Store(nil)
 	}
 }
 
 // each calls visit with every message in work.
 func (w *works) each(visit func(*item)) {
 	for i := range w.slots {
-		if it := w.slots[i].Load(); it != nil {
+		if it := w.slots[i].item.Load(); it != nil {
 			visit(it)
 		}
 	}

@@ -240,11 +240,11 @@ func TestEveryMessageIsAnswered(t *testing.T) {
 func TestWorks(t *testing.T) {
 	t.Parallel()
 	w := newWorks(2)
-	var slots []int
+	var slots []*slot
 	for i := range 6 {
 		slots = append(slots, w.enter(&item{message: bus.Message{ID: fmt.Sprint(i)}, began: time.Unix(int64(100-i), 0)}))
 	}
-	if slots[4] != -1 || slots[5] != -1 {
+	if slots[3] == nil || slots[4] != nil || slots[5] != nil {
 		t.Errorf("slots %v of 4", slots)
 	}
 	if old := w.oldest(); old == nil || old.message.ID != "3" {

@@ -59,9 +59,11 @@ func parse(data []byte) (i int, due time.Duration, ok bool) {
 	return int(binary.BigEndian.Uint64(data)), time.Duration(binary.BigEndian.Uint64(data[8:])), true
 }
 
-// row spreads the content over the cells.
-func (r *records) row(i int, data []byte) dataset.Row {
-	row := dataset.Row{Key: rowKey(i), Time: r.at, Cells: make([]dataset.Cell, len(r.columns))}
+// row spreads the content of record i over the cells.
+func (r *records) row(i int, data []byte) dataset.Row { return r.rowOf(rowKey(i), data) }
+
+func (r *records) rowOf(key string, data []byte) dataset.Row {
+	row := dataset.Row{Key: key, Time: r.at, Cells: make([]dataset.Cell, len(r.columns))}
 	for c, column := range r.columns {
 		from, to := c*len(data)/len(r.columns), (c+1)*len(data)/len(r.columns)
 		row.Cells[c] = dataset.Cell{Column: column, Value: data[from:to:to]}
@@ -72,12 +74,23 @@ func (r *records) row(i int, data []byte) dataset.Row {
 // rowKey scatters the rows over the key space, as entities that report in no order do. No two
 // numbers have the same key.
 func rowKey(i int) string {
-	x := uint64(i) + 0x9e3779b97f4a7c15
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], scatter(uint64(i)))
+	return hex.EncodeToString(b[:])
+}
+
+// scatter is the output function of SplitMix64, and gather undoes it.
+func scatter(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], x^x>>31)
-	return hex.EncodeToString(b[:])
+	return x ^ x>>31
+}
+
+func gather(x uint64) uint64 {
+	x = (x ^ x>>31 ^ x>>62) * 0x319642b2d24d8ec3
+	x = (x ^ x>>27 ^ x>>54) * 0x96de1b173f119089
+	return (x ^ x>>30 ^ x>>60) - 0x9e3779b97f4a7c15
 }
 
 // bitmap remembers message numbers.

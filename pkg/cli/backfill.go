@@ -251,7 +251,7 @@ func (r *backfillRun) read(ctx context.Context, c *replay.Comparer, verb string)
 	read := &progressCount{}
 	stop := r.app.showProgress(func() string { return fmt.Sprintf("%d records %s", read.n.Load(), verb) })
 	defer stop()
-	err := backfill.Read(ctx, r.ds, r.files, r.from.At, r.app.proc.Now(), c, read.n.Store)
+	err := backfill.Read(ctx, r.ds, r.files, r.from.At, c, read.n.Store)
 	if err != nil {
 		return r.fault(ctx, err, 0)
 	}

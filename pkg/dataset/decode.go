@@ -86,13 +86,21 @@ func badJSON(err error) *RejectError {
 // A member "id" that equals the row id of the record is dropped, so that a row
 // read from the API can be published again; any other "id" is unknown.
 func (ds *Dataset) Decode(data []byte, published time.Time) (Record, error) {
-	if len(data) > MaxRecordBytes {
-		return Record{}, reject(ReasonOversize, "", "the record has %d bytes, at most %d are taken", len(data), MaxRecordBytes)
+	if len(data) > MaxRecordBytes { // Before it is copied.
+		return Record{}, oversize(len(data))
 	}
-	if !utf8.Valid(data) {
+	return ds.DecodeString(string(data), published)
+}
+
+// DecodeString is Decode of a text that the record may keep parts of.
+func (ds *Dataset) DecodeString(data string, published time.Time) (Record, error) {
+	if len(data) > MaxRecordBytes {
+		return Record{}, oversize(len(data))
+	}
+	if !utf8.ValidString(data) {
 		return Record{}, reject(ReasonBadJSON, "", "the record is not valid UTF-8")
 	}
-	d := decoder{ds: ds, sc: jsonScanner{s: string(data)}, values: make([]Value, len(ds.Fields))}
+	d := decoder{ds: ds, sc: jsonScanner{s: data}, values: make([]Value, len(ds.Fields))}
 	if err := d.object(); err != nil {
 		return Record{}, err
 	}
@@ -101,6 +109,10 @@ func (ds *Dataset) Decode(data []byte, published time.Time) (Record, error) {
 		return Record{}, err
 	}
 	return r, nil
+}
+
+func oversize(n int) *RejectError {
+	return reject(ReasonOversize, "", "the record has %d bytes, at most %d are taken", n, MaxRecordBytes)
 }
 
 type decoder struct {

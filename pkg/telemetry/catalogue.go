@@ -110,7 +110,7 @@ var (
 	}
 	IngestPull = Metric{
 		Name: "latam.ingest.pull.duration", Kind: KindHistogram, Unit: "s",
-		Description: "Time from the publish time of a message to its receipt.",
+		Description: "Time from the publish time of a message to its receipt, of one message in 16.",
 		Attributes:  []string{"dataset"},
 		Bounds:      []float64{.001, .002, .005, .01, .02, .03, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	}

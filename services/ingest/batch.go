@@ -29,7 +29,7 @@ type item struct {
 	done    chan struct{}
 
 	// What its decoder adds: the context with its trace, its own span (nil where none leaves the
-	// process), whether that is to be linked to, when decoding ended, and the row with the hash of its
+	// process), whether the trace is recorded, when decoding ended, and the row with the hash of its
 	// key and one entry for each index.
 	traced    context.Context
 	process   trace.Span

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-
-	"go.opentelemetry.io/otel/trace"
 )
 
 // decodeError is why a message did not become a record.
@@ -55,11 +53,12 @@ func (r *route) take(it *item) {
 			it.answer(decodeError{errPanicked})
 		}
 	}()
-	it.traced, it.process = r.observed.receive(it.ctx, r.ds, it.message, it.began)
-	it.sampled = trace.SpanContextFromContext(it.traced).IsSampled()
-	rec, err := r.decode(it.traced, it.message, it.began)
+	measured := r.observed.receive(it, r.ds)
+	rec, err := r.decode(it.traced, it.message)
 	it.submitted = r.deps.Now()
-	r.observed.decoded(it.traced, it.submitted.Sub(it.began))
+	if measured {
+		r.observed.decoded(it)
+	}
 	if err != nil {
 		it.answer(decodeError{err})
 		return

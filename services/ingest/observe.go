@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/telemetry"
 )
@@ -94,25 +93,43 @@ func (in instruments) forDataset(ds *dataset.Dataset, tracer trace.Tracer) *obse
 	}
 }
 
-// receive counts a message, opens its span and follows the trace of its publisher.
-func (o *observer) receive(ctx context.Context, ds *dataset.Dataset, m bus.Message, now time.Time) (context.Context, trace.Span) {
-	o.tally.received.Add(1)
+// measuredOneIn is how many messages share one measurement of their receipt and their decoding: the
+// recording takes a tenth of the time that is measured.
+const measuredOneIn = 16
+
+// receive counts a message, opens its span and follows the trace of its publisher. It tells whether
+// the message is one of those whose decoding is to be measured.
+func (o *observer) receive(it *item, ds *dataset.Dataset) (measured bool) {
+	m := &it.message
+	measured = o.tally.received.Add(1)%measuredOneIn == 1
 	o.tally.bytes.Add(int64(len(m.Data)))
 	if m.DeliveryAttempt > 1 {
 		o.tally.again.Add(1)
 	}
-	if m.PublishTime.After(now) {
+	if m.PublishTime.After(it.began) {
 		o.tally.ahead.Add(1)
 	}
 	if m.Attributes["traceparent"] != "" {
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(m.Attributes))
+		it.traced = propagation.TraceContext{}.Extract(it.traced, propagation.MapCarrier(m.Attributes))
+		it.sampled = trace.SpanContextFromContext(it.traced).IsSampled()
 	}
-	var span trace.Span
 	if o.tracer != nil {
-		ctx, span = o.tracer.Start(ctx, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
+		it.traced, it.process = o.tracer.Start(it.traced, "process "+ds.Subscription(), trace.WithSpanKind(trace.SpanKindConsumer))
+		it.sampled = it.process.SpanContext().IsSampled()
 	}
-	o.pull.Record(ctx, max(0, now.Sub(m.PublishTime)).Seconds(), o.dataset...)
-	return ctx, span
+	if measured {
+		o.pull.Record(it.exemplar(), max(0, it.began.Sub(m.PublishTime)).Seconds(), o.dataset...)
+	}
+	return measured
+}
+
+// exemplar is the context to record a measurement of a message with. The message's own is many
+// contexts deep, which costs more than the recording, and tells nothing unless its trace is sampled.
+func (it *item) exemplar() context.Context {
+	if it.sampled {
+		return it.traced
+	}
+	return context.Background()
 }
 
 // unsettled ends what receive began, of a message that is not stored. The span is nil where none
@@ -129,22 +146,17 @@ func (o *observer) unsettled(ctx context.Context, span trace.Span, took time.Dur
 	}
 }
 
-// decodeSample is how many messages share one measurement of decoding: the recording takes a tenth of
-// the time that is measured.
-const decodeSample = 16
-
-func (o *observer) decoded(ctx context.Context, took time.Duration) {
-	if o.tally.decoded.Add(1)%decodeSample == 1 {
-		o.decode.Record(ctx, took.Seconds(), o.dataset...)
-	}
+func (o *observer) decoded(it *item) {
+	o.decode.Record(it.exemplar(), it.submitted.Sub(it.began).Seconds(), o.dataset...)
 }
 
 // stored ends what receive began, of a record that is durable, with its age since publication; a clock
 // that runs behind counts as zero.
 func (o *observer) stored(it *item, now time.Time) {
 	o.tally.stored.Add(1)
-	o.endToEnd.Record(it.traced, max(0, now.Sub(it.message.PublishTime)).Seconds(), o.dataset...)
-	o.process.Record(it.traced, now.Sub(it.began).Seconds(), o.subscription...)
+	ctx := it.exemplar()
+	o.endToEnd.Record(ctx, max(0, now.Sub(it.message.PublishTime)).Seconds(), o.dataset...)
+	o.process.Record(ctx, now.Sub(it.began).Seconds(), o.subscription...)
 	if it.process != nil {
 		it.process.End()
 	}

@@ -113,7 +113,7 @@ func TestMetrics(t *testing.T) {
 			"latam.ingest.records{dataset=events,outcome=rejected,stage=commit}": 1,
 			"latam.ingest.records{dataset=events,outcome=error,stage=commit}":    1,
 			"latam.ingest.end_to_end.duration{dataset=events}":                   2,
-			"latam.ingest.pull.duration{dataset=events}":                         6,
+			"latam.ingest.pull.duration{dataset=events}":                         1,
 			"latam.ingest.decode.duration{dataset=events}":                       1,
 			"latam.ingest.queue.duration{dataset=events}":                        5,
 			"latam.ingest.ack.duration{dataset=events}":                          2,

@@ -16,7 +16,7 @@ import (
 // tally is what one route has counted since the start. It is read when metrics are collected.
 type tally struct {
 	received, again, ahead, back, bytes atomic.Int64
-	stored, merged, retried, decoded    atomic.Int64
+	stored, merged, retried             atomic.Int64
 
 	mu       sync.Mutex
 	outcomes map[outcomeAt]*atomic.Int64 // of the records that were not stored

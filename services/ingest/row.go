@@ -2,18 +2,17 @@ package ingest
 
 import (
 	"context"
-	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
 )
 
-// Row returns the row that ingest stores for a message; now decides what is older than the retention.
+// Row returns the row that ingest stores for a message.
 // A message that ingest would reject is a *dataset.RejectError; any other error says that its payload
 // cannot be read at the moment. Payloads may be nil, as in Deps.
-func Row(ctx context.Context, ds *dataset.Dataset, payloads Payloads, m bus.Message, now time.Time) (dataset.Row, error) {
+func Row(ctx context.Context, ds *dataset.Dataset, payloads Payloads, m bus.Message) (dataset.Row, error) {
 	r := route{ds: ds, deps: Deps{Payloads: payloads}}
-	rec, err := r.decode(ctx, m, now)
+	rec, err := r.decode(ctx, m)
 	if err != nil {
 		return dataset.Row{}, err
 	}

@@ -18,14 +18,14 @@ import (
 const compareRecords = 500
 
 // Read gives every record of the files to a comparer and stores none. At is the time of rows without a
-// time field, now decides what is older than the retention, and progress is told how many were read.
-func Read(ctx context.Context, ds *dataset.Dataset, files []File, at, now time.Time, to *replay.Comparer, progress func(int64)) error {
+// time field, and progress is told how many were read.
+func Read(ctx context.Context, ds *dataset.Dataset, files []File, at time.Time, to *replay.Comparer, progress func(int64)) error {
 	total := int64(0)
 	var batch []replay.Placed
 	take := func(data []byte) error {
 		total++
 		m := bus.Message{ID: strconv.FormatInt(total, 10), PublishTime: at, Data: data}
-		row, err := ingest.Row(ctx, ds, nil, m, now)
+		row, err := ingest.Row(ctx, ds, nil, m)
 		var rejected *dataset.RejectError
 		switch {
 		case errors.As(err, &rejected):

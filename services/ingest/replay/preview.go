@@ -291,7 +291,7 @@ func (p *previewing) take(ctx context.Context, m bus.Message) bool {
 	if inWindow && r.limit != nil && r.limit.Wait(ctx) != nil {
 		return false
 	}
-	row, err := ingest.Row(ctx, r.ds, r.deps.Payloads, m, r.deps.Now())
+	row, err := ingest.Row(ctx, r.ds, r.deps.Payloads, m)
 	var rejected *dataset.RejectError
 	switch {
 	case !inWindow && err != nil:

@@ -240,7 +240,7 @@ func (r *Replay) take(ctx context.Context, m bus.Message, handle func(context.Co
 // place is the key of a message with its event time, and where it stands among others of these. It is
 // false for one that will be rejected, or cannot be read now: that is for ingest to find out.
 func (r *Replay) place(ctx context.Context, m bus.Message) (digest, stamp, bool) {
-	row, err := ingest.Row(ctx, r.ds, r.deps.Payloads, m, r.deps.Now())
+	row, err := ingest.Row(ctx, r.ds, r.deps.Payloads, m)
 	if err != nil {
 		return digest{}, stamp{}, false
 	}

@@ -235,7 +235,7 @@ func (r *rig) replay(t *testing.T, opts Options) *Replay {
 func (r *rig) publishLive(data string, after time.Duration) {
 	m := r.topic.publish(data)
 	time.Sleep(after)
-	row, err := ingest.Row(context.Background(), r.ds, nil, m, time.Now())
+	row, err := ingest.Row(context.Background(), r.ds, nil, m)
 	if err == nil {
 		r.table.write(row)
 	}
@@ -281,7 +281,7 @@ func TestReplayIsAsIfNothingHappened(t *testing.T) {
 			}
 			want := map[string]map[int64]string{}
 			for _, m := range r.topic.messages {
-				row, err := ingest.Row(t.Context(), r.ds, nil, m, time.Now())
+				row, err := ingest.Row(t.Context(), r.ds, nil, m)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -515,7 +515,7 @@ func TestPreview(t *testing.T) {
 		time.Sleep(time.Second)
 		to := time.Now()
 		for _, data := range []string{record("same", 1, 1), record("changed", 1, 4), record("twice", 1, 2), record("older", 2, 9), record("outranked", 1, 7)} {
-			row, err := ingest.Row(t.Context(), r.ds, nil, bus.Message{Data: []byte(data)}, time.Now())
+			row, err := ingest.Row(t.Context(), r.ds, nil, bus.Message{Data: []byte(data)})
 			if err != nil {
 				t.Fatal(err)
 			}

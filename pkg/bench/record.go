@@ -74,23 +74,12 @@ func (r *records) rowOf(key string, data []byte) dataset.Row {
 // rowKey scatters the rows over the key space, as entities that report in no order do. No two
 // numbers have the same key.
 func rowKey(i int) string {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], scatter(uint64(i)))
-	return hex.EncodeToString(b[:])
-}
-
-// scatter is the output function of SplitMix64, and gather undoes it.
-func scatter(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
+	x := uint64(i) + 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-func gather(x uint64) uint64 {
-	x = (x ^ x>>31 ^ x>>62) * 0x319642b2d24d8ec3
-	x = (x ^ x>>27 ^ x>>54) * 0x96de1b173f119089
-	return (x ^ x>>30 ^ x>>60) - 0x9e3779b97f4a7c15
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], x^x>>31)
+	return hex.EncodeToString(b[:])
 }
 
 // bitmap remembers message numbers.

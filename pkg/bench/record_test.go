@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -43,16 +42,5 @@ func TestBitmap(t *testing.T) {
 	}
 	if b.has(1) || b.has(63) {
 		t.Error("a neighbour is set")
-	}
-}
-
-func TestScatter(t *testing.T) {
-	t.Parallel()
-	for i := range 100_000 {
-		for _, x := range []uint64{uint64(i), rand.Uint64(), probeNumber} {
-			if got := gather(scatter(x)); got != x {
-				t.Fatalf("%d comes back as %d", x, got)
-			}
-		}
 	}
 }

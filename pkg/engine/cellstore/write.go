@@ -1,9 +1,7 @@
 package cellstore
 
 import (
-	"bytes"
 	"context"
-	"slices"
 
 	"cloud.google.com/go/bigtable/apiv2/bigtablepb"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -75,8 +73,6 @@ func (s *Server) write(db *database, t *table, sc *schema, rows []mutation, read
 		m.batch = db.NewBatch()
 	}
 	defer func() { _ = m.batch.Close() }() // frees memory only
-	// The memtable takes keys in their order in half the time. Rows of one key keep theirs.
-	slices.SortStableFunc(rows, func(a, b mutation) int { return bytes.Compare(a.row, b.row) })
 	for _, r := range rows {
 		if err := m.apply(r.row, r.muts); err != nil {
 			return err
@@ -142,12 +138,10 @@ func (s *Server) mutateRows(
 		reads   bool
 		ok      = &spb.Status{}
 		rows    = make([]mutation, 0, len(entries))
-		made    = make([]bigtablepb.MutateRowsResponse_Entry, len(entries))
 		results = make([]*bigtablepb.MutateRowsResponse_Entry, len(entries))
 	)
 	for i, e := range entries {
-		results[i] = &made[i]
-		results[i].Index, results[i].Status = int64(i), ok
+		results[i] = &bigtablepb.MutateRowsResponse_Entry{Index: int64(i), Status: ok}
 		rowReads, err := sc.checkMutations(e.GetRowKey(), e.GetMutations())
 		if err != nil {
 			results[i].Status = status.Convert(err).Proto()

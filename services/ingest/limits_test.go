@@ -227,7 +227,7 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 		h.start(Options{Shards: 4})
 		load := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-				for i := range 8 {
+				for i := range 64 { // So many that each shard has some.
 					h.send(event(fmt.Sprint("k", i), 1))
 				}
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/engine/cellstore"
 	"github.com/latamctl/latamctl/pkg/engine/rowcodec"
 	"github.com/latamctl/latamctl/pkg/engine/topiclog"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 // Kind says where Pub/Sub and Bigtable run.
@@ -250,7 +251,7 @@ func patientPull(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientCo
 
 func dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithConnectParams(reconnect()), grpc.WithChainStreamInterceptor(patientPull),
+		grpc.WithConnectParams(reconnect()), grpc.WithChainStreamInterceptor(patientPull, roundtrip.Interceptor),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes), grpc.ForceCodecV2(rowcodec.New())),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),

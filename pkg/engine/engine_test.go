@@ -15,6 +15,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
 	"github.com/latamctl/latamctl/pkg/store"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 var route = bus.Route{Topic: "events", Subscription: "events-ingest", DeadLetterTopic: "events-dead", DeadLetterSubscription: "events-dead-inspect"}
@@ -116,13 +117,21 @@ func TestMemoryServesOverItsPorts(t *testing.T) {
 	}
 	b, s := clients(t, outside)
 	prepare(t, outside, b)
-	if errs := s.Put(t.Context(), "events", []dataset.Row{row("k")}); errs[0] != nil {
-		t.Fatal(errs[0])
+	put := func(s *store.Client) {
+		ctx, times := roundtrip.Watch(t.Context())
+		if errs := s.Put(ctx, "events", []dataset.Row{row("k")}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		if _, known := times.Slowest(); !known {
+			t.Error("what the write took is not known")
+		}
 	}
+	put(s)
 	_, inside := clients(t, e)
 	if _, err := inside.Get(t.Context(), "events", "k", nil); err != nil {
 		t.Errorf("a row written over the port is not seen in process: %v", err)
 	}
+	put(inside)
 }
 
 func TestDataFolderIsGuarded(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 // answer is what the scripted server says to one MutateRows call.
@@ -73,6 +74,11 @@ func (s *scriptedServer) MutateRows(req *bigtablepb.MutateRowsRequest, stream bi
 		<-stream.Context().Done()
 	}
 	return a.end
+}
+
+// PingAndWarm is what a client asks of each connection that it dials itself.
+func (s *scriptedServer) PingAndWarm(context.Context, *bigtablepb.PingAndWarmRequest) (*bigtablepb.PingAndWarmResponse, error) {
+	return &bigtablepb.PingAndWarmResponse{}, nil
 }
 
 func (s *scriptedServer) seen() [][]string {
@@ -458,5 +464,43 @@ func TestMetrics(t *testing.T) {
 	}
 	if m.Name != "db.client.operation.duration" || counts["t mutate_rows "] != 1 || counts["t mutate_rows misconfigured"] != 1 {
 		t.Errorf("metric %s counts %v, want one success and one misconfigured", m.Name, counts)
+	}
+}
+
+// TestPutIsTimed dials as one dials Google Cloud: what a request took is known, and the client's
+// pause before it tried again is no part of it.
+func TestPutIsTimed(t *testing.T) {
+	t.Parallel()
+	server := &scriptedServer{script: func(call int, keys []string) answer {
+		if call < 4 {
+			return answer{end: status.Error(codes.Unavailable, "scripted")}
+		}
+		return answer{rows: all(keys, codes.OK)}
+	}}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	bigtablepb.RegisterBigtableServer(g, server)
+	go func() { _ = g.Serve(listener) }()
+	t.Cleanup(g.Stop)
+	c, err := store.Open(t.Context(), store.Options{Project: "p", Instance: "i", Pool: 1, Client: []option.ClientOption{
+		option.WithEndpoint("passthrough:///" + listener.Addr().String()), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	ctx, times := roundtrip.Watch(t.Context())
+	began := time.Now()
+	if err := c.Put(ctx, "t", rowsOf("a"))[0]; err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Since(began)
+	took, known := times.Slowest()
+	if !known || took <= 0 || took > whole/2 || times.Made() != 5 {
+		t.Errorf("%d requests, the slowest %v (known: %v) of %v; want 5, and the time without pauses", times.Made(), took, known, whole)
 	}
 }

@@ -13,8 +13,10 @@ import (
 	"cloud.google.com/go/bigtable"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/api/option"
+	"google.golang.org/grpc"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 // The kinds of error that callers tell apart, with errors.Is.
@@ -118,7 +120,10 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	clientOpts := []option.ClientOption{option.WithGRPCConnectionPool(opts.Pool)}
+	clientOpts := []option.ClientOption{
+		option.WithGRPCConnectionPool(opts.Pool),
+		option.WithGRPCDialOption(grpc.WithChainStreamInterceptor(roundtrip.Interceptor)),
+	}
 	for _, dial := range boundRows(opts.MaxRowBytes) {
 		clientOpts = append(clientOpts, option.WithGRPCDialOption(dial))
 	}

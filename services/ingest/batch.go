@@ -221,7 +221,6 @@ func (sh *shard) commit(b *batch) {
 	sh.putting.Store(nil)
 	r.observed.committed(ctx, len(rows), now.Sub(start), failed)
 	end(failed)
-	r.turns.observe(start, now, now.Sub(start)/time.Duration(r.requests()), errors.Is(failed, store.ErrExhausted))
 	if errors.Is(failed, store.ErrMisconfigured) {
 		r.suspend(gateHolding, misconfigured(failed))
 	}
@@ -231,17 +230,6 @@ func (sh *shard) commit(b *batch) {
 	if r.index != nil {
 		r.index.tidy(stale)
 	}
-}
-
-// requests is how many requests of a commit follow each other.
-func (r *route) requests() int {
-	switch {
-	case r.index == nil:
-		return 1
-	case len(r.index.movable) == 0:
-		return 2
-	}
-	return 3
 }
 
 // settle passes the outcomes of a commit on.
@@ -318,7 +306,7 @@ func (sh *shard) recovered(b *batch) {
 // row and the entries that can go now.
 func (r *route) put(ctx context.Context, rows []dataset.Row, winners []*winner) ([]error, []staleEntry) {
 	if r.index == nil {
-		return r.deps.Sink.Put(ctx, r.ds.Table(), rows), nil
+		return r.sink.Put(ctx, r.ds.Table(), rows), nil
 	}
 	return r.index.put(ctx, rows, winners)
 }

@@ -181,7 +181,7 @@ func (x *indexer) putIndex(ctx context.Context, index int, winners []*winner, hi
 	if len(entries) == 0 {
 		return errs
 	}
-	for i, err := range x.route.deps.Sink.Put(ctx, x.tables[index], entries) {
+	for i, err := range x.route.sink.Put(ctx, x.tables[index], entries) {
 		errs[at[i]] = err
 	}
 	return errs
@@ -201,7 +201,7 @@ func (x *indexer) putRows(ctx context.Context, rows []dataset.Row, errs []error)
 	if len(ready) == 0 {
 		return
 	}
-	for i, err := range x.route.deps.Sink.Put(ctx, x.route.ds.Table(), ready) {
+	for i, err := range x.route.sink.Put(ctx, x.route.ds.Table(), ready) {
 		if at != nil {
 			i = at[i]
 		}

@@ -158,6 +158,7 @@ type route struct {
 	activity activity
 	works    *works
 	turns    *turns
+	sink     Sink // of commits, which the turns follow
 	gate     gate
 	rejects  rejects
 	draining atomic.Bool
@@ -190,6 +191,7 @@ func New(opts Options, deps Deps, datasets []*dataset.Dataset) (*Service, error)
 			ds: ds, opts: opts, deps: deps, seed: maphash.MakeSeed(), observed: in.forDataset(ds, deps.Tracer),
 			incoming: make(chan *item, opts.MaxMessages), works: newWorks(opts.MaxMessages), turns: newTurns(newLimiter(opts.Shards, opts.BatchRows)),
 		}
+		r.sink = followed{next: deps.Sink, turns: r.turns, now: deps.Now}
 		r.index, r.activity.began = newIndexer(r), deps.Now()
 		for range opts.Shards {
 			r.shards = append(r.shards, newShard(r))

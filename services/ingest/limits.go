@@ -1,9 +1,15 @@
 package ingest
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 // The latencies that the limits follow, of one request to the store. They leave a margin under the 50
@@ -21,9 +27,12 @@ const (
 	longWindow    = 2 * time.Second
 	// growAfter is how long commits must be fast before the limits grow by a step.
 	growAfter = 5 * time.Second
-	// leastShare is the share of the rows that a batch keeps at least: smaller ones hardly cost the
-	// store less, and what waits for them waits for longer. growShare is that of a step up.
-	leastShare, growShare = 4, 10
+	// leastShare is the share of the rows that a batch keeps at least, and leastRows their number: smaller
+	// ones hardly cost the store less, and what waits for them waits for longer. growShare is that of a step up.
+	leastShare, leastRows, growShare = 4, 50, 10
+	// refusedShare is the share of the rows of a request that the store must refuse for load to count as
+	// one that has too much. A few in many are tried again, and so they are if there are fewer at a time.
+	refusedShare = 4
 	// idleLimits is how long the limits stay up after they were lowered in vain.
 	idleLimits = time.Minute
 	// usefulGain is the share of the latency that must be left for a descent to count as useful.
@@ -31,7 +40,7 @@ const (
 )
 
 // limiter sets how many batches may be committed at a time and how many rows they have, by the
-// latency of the commits: half when they are slow or the store has had enough, one step more when
+// latency of their requests: half when they are slow or the store has had enough, one step more when
 // they have been fast for a while. It knows no clock and no lock.
 type limiter struct {
 	maxInFlight, maxRows int
@@ -50,8 +59,8 @@ func newLimiter(maxInFlight, maxRows int) limiter {
 	return limiter{maxInFlight: maxInFlight, maxRows: maxRows, inFlight: maxInFlight, rows: maxRows}
 }
 
-// observe takes the latency of a commit that began and ended at the times given. Exhausted says that
-// the store refused some of it for load.
+// observe takes the latency of a request that began and ended at the times given. Exhausted says that
+// the store refused it for load.
 func (l *limiter) observe(began, ended time.Time, latency time.Duration, exhausted bool) {
 	if began.Before(l.lowered) {
 		return
@@ -129,7 +138,7 @@ func (l *limiter) raise() {
 	l.inFlight = min(l.inFlight+1, l.maxInFlight)
 }
 
-func (l *limiter) floor() int { return max(l.maxRows/leastShare, 1) }
+func (l *limiter) floor() int { return max(l.maxRows/leastShare, min(leastRows, l.maxRows)) }
 
 // turns lets as many batches be committed at a time as the limiter allows, in the order in which they
 // ask, so that no shard starves.
@@ -185,4 +194,34 @@ func (r *route) limits() (inFlight, rows int) {
 	r.turns.mu.Lock()
 	defer r.turns.mu.Unlock()
 	return r.turns.limit.inFlight, r.turns.limit.rows
+}
+
+// followed is the sink of a route's commits, whose turns follow how long the store takes.
+type followed struct {
+	next  Sink
+	turns *turns
+	now   func() time.Time
+}
+
+// Put implements Sink. What a request took that failed says nothing about the size of batches, and
+// neither do the pauses between the tries of the store's client: smaller batches would have as many.
+func (f followed) Put(ctx context.Context, table string, rows []dataset.Row) []error {
+	began := f.now()
+	ctx, times := roundtrip.Watch(ctx)
+	errs := f.next.Put(ctx, table, rows)
+	ended := f.now()
+	took, known := times.Slowest()
+	if times.Made() == 0 { // A sink that is no client of a store.
+		took, known = ended.Sub(began), slices.Contains(errs, nil)
+	}
+	refused := 0
+	for _, err := range errs {
+		if errors.Is(err, store.ErrExhausted) {
+			refused++
+		}
+	}
+	if exhausted := refused > 0 && refused*refusedShare >= len(errs); known || exhausted {
+		f.turns.observe(began, ended, took, exhausted)
+	}
+	return errs
 }

@@ -3,7 +3,9 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,7 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
+	"github.com/latamctl/latamctl/pkg/store/roundtrip"
 )
 
 // commits has the limiter see n commits of a latency, one after the other.
@@ -227,8 +235,8 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 		h.start(Options{Shards: 4})
 		load := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-				for i := range 64 { // So many that each shard has some.
-					h.send(event(fmt.Sprint("k", i), 1))
+				for range 8 {
+					h.send(event(fmt.Sprint("k", h.sent%64), 1)) // So many keys have some for every shard.
 				}
 			}
 		}
@@ -253,6 +261,144 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 		load(time.Minute)
 		if inFlight, rows := r.limits(); inFlight != 4 || rows != 500 {
 			t.Errorf("%d at a time with %d rows to a store that is fast again, want all", inFlight, rows)
+		}
+		h.end()
+	})
+}
+
+func TestLimiterFloor(t *testing.T) {
+	t.Parallel()
+	for most, want := range map[int]int{1: 1, 20: 20, 50: 50, 60: 50, 200: 50, 500: 125, 5000: 1250} {
+		l, now := newLimiter(4, most), time.Unix(1, 0)
+		for range 20 {
+			now = now.Add(time.Second)
+			l.observe(now, now, 0, true)
+		}
+		if l.inFlight != 1 || l.rows != want {
+			t.Errorf("of %d rows %d are left with %d at a time, want %d with one", most, l.rows, l.inFlight, want)
+		}
+	}
+}
+
+// attempt is one request of a store's client.
+type attempt struct {
+	took time.Duration
+	err  error         // io.EOF after an answer
+	then time.Duration // the client's pause after it
+}
+
+type attemptStream struct {
+	grpc.ClientStream
+	attempt
+}
+
+func (s attemptStream) RecvMsg(any) error {
+	time.Sleep(s.took)
+	return s.err
+}
+
+// asClient makes requests as the client of a store does.
+func asClient(ctx context.Context, attempts []attempt) {
+	for _, a := range attempts {
+		open := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			return attemptStream{attempt: a}, nil
+		}
+		if stream, err := roundtrip.Interceptor(ctx, nil, nil, "MutateRows", open); err == nil {
+			_ = stream.RecvMsg(nil)
+		}
+		time.Sleep(a.then)
+	}
+}
+
+// TestLimitsFollowTheStore tells what the limits hear of a commit.
+func TestLimitsFollowTheStore(t *testing.T) {
+	t.Parallel()
+	const fast, slow = 5 * time.Millisecond, 100 * time.Millisecond
+	lost := status.Error(codes.Unavailable, "lost")
+	some := func(n int, kind error) func([]dataset.Row) []error {
+		return func(rows []dataset.Row) []error {
+			errs := make([]error, len(rows))
+			for i := range n {
+				errs[i] = kind
+			}
+			return errs
+		}
+	}
+	tooMuch := fmt.Errorf("%w: %w", store.ErrUnavailable, store.ErrExhausted)
+	for _, tc := range []struct {
+		name     string
+		wait     time.Duration // of a sink that is no client
+		attempts []attempt
+		answer   func([]dataset.Row) []error
+		lowers   bool
+	}{
+		{name: "fast", attempts: []attempt{{took: fast, err: io.EOF}}},
+		{name: "slow", attempts: []attempt{{took: slow, err: io.EOF}}, lowers: true},
+		{name: "slow without a client", wait: slow, lowers: true},
+		{name: "slow, and some rows failed", wait: slow, answer: some(3, store.ErrUnavailable), lowers: true},
+		{name: "slow to fail", wait: slow, answer: some(8, store.ErrUnavailable)},
+		{name: "slow to fail at a client", attempts: []attempt{{took: slow, err: lost}}, answer: some(8, store.ErrUnavailable)},
+		{name: "ambiguous, then fast", attempts: []attempt{{fast, lost, slow}, {fast, lost, slow}, {took: fast, err: io.EOF}}},
+		{name: "ambiguous, then slow", attempts: []attempt{{fast, lost, slow}, {took: slow, err: io.EOF}}, lowers: true},
+		{name: "too much", attempts: []attempt{{took: fast, err: lost}}, answer: some(8, tooMuch), lowers: true},
+		{name: "too much for a quarter", attempts: []attempt{{took: fast, err: io.EOF}}, answer: some(2, tooMuch), lowers: true},
+		{name: "too much for fewer", attempts: []attempt{{took: fast, err: io.EOF}}, answer: some(1, tooMuch)},
+		{name: "bad rows", attempts: []attempt{{took: fast, err: io.EOF}}, answer: some(8, store.ErrPoison)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sink := &fakeSink{stored: map[string]dataset.Row{}, answer: tc.answer, during: func(ctx context.Context, _ []dataset.Row) {
+					asClient(ctx, tc.attempts)
+					time.Sleep(tc.wait)
+				}}
+				turns := newTurns(newLimiter(4, 500))
+				f := followed{next: sink, turns: turns, now: time.Now}
+				// No more than one window, so that a descent in vain is not taken back.
+				for end := time.Now().Add(longWindow); time.Now().Before(end) && turns.limit.inFlight == 4; {
+					f.Put(t.Context(), "t", make([]dataset.Row, 8))
+				}
+				if lowered := turns.limit.inFlight < 4; lowered != tc.lowers {
+					t.Errorf("%d at a time of 4; lowered: %v, want %v", turns.limit.inFlight, lowered, tc.lowers)
+				}
+			})
+		})
+	}
+}
+
+// TestSmallBatchesOutlastAmbiguousCommits has a store that answers a quarter of its requests with an
+// error, and whose client tries again after pauses: small batches keep their size and number.
+func TestSmallBatchesOutlastAmbiguousCommits(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, h *harness) {
+		var mu sync.Mutex
+		rng := rand.New(rand.NewPCG(1, 1))
+		h.sink.during = func(ctx context.Context, _ []dataset.Row) {
+			var attempts []attempt
+			mu.Lock()
+			for rng.Float64() < 0.25 {
+				attempts = append(attempts, attempt{3 * time.Millisecond, status.Error(codes.Unavailable, "lost"), time.Duration(rng.Int64N(int64(100 * time.Millisecond)))})
+			}
+			mu.Unlock()
+			asClient(ctx, append(attempts, attempt{took: 3 * time.Millisecond, err: io.EOF}))
+		}
+		h.start(Options{BatchRows: 50, Shards: 2})
+		began := time.Now()
+		outcomes := make([]chan bool, 10_000)
+		for i := range outcomes {
+			outcomes[i] = h.send(event(fmt.Sprint("k", i), 1))
+		}
+		for i, outcome := range outcomes {
+			if !<-outcome {
+				t.Fatalf("record %d was given back", i)
+			}
+		}
+		if inFlight, rows := h.svc.routes[0].limits(); inFlight != 2 || rows != 50 {
+			t.Errorf("%d at a time with %d rows to a store that is fast and loses answers, want 2 with 50", inFlight, rows)
+		}
+		// A commit lasts for 21 ms on average.
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%d records took %v, want about 2.1s", len(outcomes), took)
 		}
 		h.end()
 	})

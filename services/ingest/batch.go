@@ -113,11 +113,14 @@ func (sh *shard) submit(it *item) { sh.queue <- it }
 // run commits batches until stop closes, which is when every message has been answered.
 func (sh *shard) run(stop <-chan struct{}) {
 	for sh.await(stop) {
-		rows := sh.route.turns.begin()
+		rows := sh.route.turns.begin(sh.full)
 		sh.commit(sh.collect(rows))
 		sh.route.turns.end()
 	}
 }
+
+// full tells whether a batch of so many rows waits.
+func (sh *shard) full(rows int) bool { return len(sh.queue) >= rows }
 
 // await waits until there is a record to commit; false says that there will be none.
 func (sh *shard) await(stop <-chan struct{}) bool {

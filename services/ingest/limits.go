@@ -140,31 +140,45 @@ func (l *limiter) raise() {
 
 func (l *limiter) floor() int { return max(l.maxRows/leastShare, min(leastRows, l.maxRows)) }
 
+// sparseBatches is how many batches are committed at a time while they are not full. One more would only
+// make all of them smaller; once they are full, it uses what the others leave idle while they wait.
+const sparseBatches = 2
+
 // turns lets as many batches be committed at a time as the limiter allows, in the order in which they
 // ask, so that no shard starves.
 type turns struct {
 	mu      sync.Mutex
 	limit   limiter
 	busy    int
-	waiting []chan struct{}
+	waiting []waiter
+}
+
+// waiter is a shard that asked for a turn; full tells whether so many rows wait in it.
+type waiter struct {
+	turn chan struct{}
+	full func(rows int) bool
 }
 
 func newTurns(l limiter) *turns { return &turns{limit: l} }
 
-// begin waits for a turn and returns how many rows its batch may have.
-func (t *turns) begin() (rows int) {
+// begin waits for a turn and returns how many rows its batch may have. It asks full whether that many wait.
+func (t *turns) begin(full func(rows int) bool) (rows int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.busy < t.limit.inFlight && len(t.waiting) == 0 {
+	if len(t.waiting) == 0 && t.admits(full) {
 		t.busy++
 		return t.limit.rows
 	}
 	turn := make(chan struct{})
-	t.waiting = append(t.waiting, turn)
+	t.waiting = append(t.waiting, waiter{turn, full})
 	t.mu.Unlock()
 	<-turn
 	t.mu.Lock()
 	return t.limit.rows
+}
+
+func (t *turns) admits(full func(rows int) bool) bool {
+	return t.busy < min(t.limit.inFlight, sparseBatches) || t.busy < t.limit.inFlight && full(t.limit.rows)
 }
 
 func (t *turns) end() {
@@ -175,9 +189,10 @@ func (t *turns) end() {
 }
 
 func (t *turns) admit() {
-	for len(t.waiting) > 0 && t.busy < t.limit.inFlight {
+	// The first may hold up those behind it, which are full: passing it would let it starve.
+	for len(t.waiting) > 0 && t.admits(t.waiting[0].full) {
 		t.busy++
-		close(t.waiting[0])
+		close(t.waiting[0].turn)
 		t.waiting = t.waiting[1:]
 	}
 }

@@ -187,7 +187,7 @@ func TestTurnsAreFair(t *testing.T) {
 		for i := range counts {
 			shards.Go(func() {
 				for end := time.Now().Add(time.Second); time.Now().Before(end); {
-					turns.begin()
+					turns.begin(func(int) bool { return false })
 					mu.Lock()
 					busy++
 					most = max(most, busy)
@@ -213,6 +213,53 @@ func TestTurnsAreFair(t *testing.T) {
 	})
 }
 
+// TestSparseBatches checks that more than two batches are committed at a time only when they are full,
+// and that a full one does not pass one that is not.
+func TestSparseBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(newLimiter(4, 500))
+		var waiting sync.WaitGroup
+		defer waiting.Wait()
+		var admitted [4]atomic.Bool
+		var rows [4]atomic.Int64
+		begin := func(i int) {
+			waiting.Go(func() {
+				turns.begin(func(most int) bool { return int(rows[i].Load()) >= most })
+				admitted[i].Store(true)
+			})
+			synctest.Wait()
+		}
+		want := func(what string, want ...bool) {
+			t.Helper()
+			for i := range admitted {
+				if admitted[i].Load() != want[i] {
+					t.Errorf("%s: shard %d has a turn: %v, want %v", what, i, admitted[i].Load(), want[i])
+				}
+			}
+		}
+		begin(0)
+		begin(1)
+		rows[2].Store(499)
+		begin(2)
+		want("two run, and one waits that is not full", true, true, false, false)
+		rows[3].Store(500)
+		begin(3)
+		want("a full one comes behind it", true, true, false, false)
+		rows[2].Store(500)
+		turns.end() // of shard 0
+		synctest.Wait()
+		want("both are full and one has ended", true, true, true, true)
+		for range 3 {
+			turns.end()
+		}
+		admitted[0].Store(false)
+		begin(0)
+		want("nothing runs", true, true, true, true)
+		turns.end()
+	})
+}
+
 // TestSlowStoreLowersLimits checks that the service follows the limits: fewer batches at a time.
 func TestSlowStoreLowersLimits(t *testing.T) {
 	t.Parallel()
@@ -232,10 +279,10 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 			time.Sleep(time.Duration(delay.Load()))
 			count(-1)
 		}
-		h.start(Options{Shards: 4})
+		h.start(Options{Shards: 4, BatchRows: 200})
 		load := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-				for range 8 {
+				for range 64 {
 					h.send(event(fmt.Sprint("k", h.sent%64), 1)) // So many keys have some for every shard.
 				}
 			}
@@ -259,7 +306,7 @@ func TestSlowStoreLowersLimits(t *testing.T) {
 		mu.Unlock()
 		delay.Store(int64(2 * time.Millisecond))
 		load(time.Minute)
-		if inFlight, rows := r.limits(); inFlight != 4 || rows != 500 {
+		if inFlight, rows := r.limits(); inFlight != 4 || rows != 200 {
 			t.Errorf("%d at a time with %d rows to a store that is fast again, want all", inFlight, rows)
 		}
 		h.end()

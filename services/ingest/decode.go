@@ -43,7 +43,11 @@ func rejected(err error) bool {
 // record newer than those that came after it. Only an earlier time is believed, and none that a cell
 // cannot have.
 func recordTime(m bus.Message) time.Time {
-	original, err := time.Parse(time.RFC3339Nano, m.Attributes[bus.AttrPublishTime])
+	text := m.Attributes[bus.AttrPublishTime]
+	if text == "" {
+		return m.PublishTime // Nearly always; parsing nothing costs an error each time.
+	}
+	original, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || original.Unix() < 0 || !original.Before(m.PublishTime) {
 		return m.PublishTime
 	}

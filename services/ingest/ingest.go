@@ -42,7 +42,7 @@ type Options struct {
 	BatchBytes int
 	BatchDelay time.Duration
 	// Shards is the most batches that one dataset commits at a time; fewer, and with fewer rows, when
-	// the store is slow. Rows of one key share a shard, so two updates of a row never race. Default 2.
+	// the store is slow. Rows of one key share a shard, so two updates of a row never race. Default 4.
 	Shards int
 	// MaxMessages and MaxBytes bound what one dataset holds unsettled. Defaults 8000 and 64 MiB.
 	MaxMessages int
@@ -72,7 +72,7 @@ func (o Options) Defaults() Options {
 	setDefault(&o.BatchRows, 500)
 	setDefault(&o.BatchBytes, 1<<20)
 	setDefault(&o.BatchDelay, 2*time.Millisecond)
-	setDefault(&o.Shards, 2)
+	setDefault(&o.Shards, 4)
 	setDefault(&o.MaxMessages, 8000)
 	setDefault(&o.MaxBytes, 64<<20)
 	setDefault(&o.DrainTimeout, 25*time.Second)

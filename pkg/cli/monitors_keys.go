@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/latamctl/latamctl/pkg/config"
 	"github.com/latamctl/latamctl/pkg/monitor"
@@ -86,6 +87,8 @@ func (a *app) monitorFault(ctx context.Context, err error) error {
 		return fail(exitRefused, "try again: nothing was changed, because what could not be read would have been made a second time", err)
 	case errors.Is(err, datadog.ErrDenied):
 		return fail(exitDenied, a.deniedHint(), err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fail(exitUnavailable, "correct or unset "+urlVar+" and HTTPS_PROXY, then run it again: nothing is made twice", err)
 	case errors.Is(err, datadog.ErrUnavailable), errors.Is(err, datadog.ErrAmbiguous):
 		return fail(exitUnavailable, "run it again: nothing is made twice; https://status.datadoghq.com says how Datadog is", err)
 	case errors.Is(err, datadog.ErrInvalid):

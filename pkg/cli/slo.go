@@ -49,7 +49,8 @@ func sloReportCmd(a *app) *cobra.Command {
 		Long: `report asks Datadog for what each SLO of the environment counted, in spans of 90 days, which is as far
 as an SLO itself reaches, and adds it up: events of those that count events, time of those that
 judge each minute. The target is the declared one of the year, or --target. Datadog takes time
-without data for good; how much that is stands beside it. Exit 3 when a target was missed.`,
+without data for good; how much that is stands beside it. SLOs that counted nothing at all are named.
+Exit 3 when a target was missed, and 1 when no SLO has data: then nothing is known of any.`,
 		Example:           "  latamctl slo report --env prod\n  latamctl slo report --env prod --window 30d --target 99 -o json",
 		ValidArgsFunction: monitorNames(a, &o.monitorOptions, declare.SLO),
 	}
@@ -169,11 +170,26 @@ func measure(ctx context.Context, client *datadog.Client, lines []sloLine, from,
 	return group.Wait()
 }
 
-// showSLOs prints the report, and ends with the code of a missed target when there is one.
+// showSLOs prints the report, and ends with the code of a missed target when there is one. Of SLOs
+// without data nobody knows whether they were kept, so that a report of such alone is no success.
 func (a *app) showSLOs(lines []sloLine, from, to time.Time) error {
 	missed := slices.ContainsFunc(lines, func(l sloLine) bool { return l.HasData && !l.Met })
-	if err := a.printSLOs(lines, from, to, missed); err != nil {
+	var without []string
+	for i := range lines {
+		if !lines[i].HasData {
+			without = append(without, lines[i].Name)
+		}
+	}
+	unknown := len(without) == len(lines)
+	if err := a.printSLOs(lines, from, to, !missed && !unknown); err != nil {
 		return err
+	}
+	switch {
+	case unknown:
+		return failf(exitFailed, "latamctl monitors status --env "+a.global.env+" shows whether metrics arrive at all",
+			"nothing is known: none of %d SLOs counted anything from %s to %s", len(lines), from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339))
+	case len(without) > 0:
+		a.note("%d of %d SLOs have no data, so nothing is known of them: %s", len(without), len(lines), strings.Join(without, ", "))
 	}
 	if missed {
 		return endsWith(exitPending)
@@ -181,10 +197,10 @@ func (a *app) showSLOs(lines []sloLine, from, to time.Time) error {
 	return nil
 }
 
-func (a *app) printSLOs(lines []sloLine, from, to time.Time, missed bool) error {
+func (a *app) printSLOs(lines []sloLine, from, to time.Time, met bool) error {
 	if a.global.output == outputJSON {
 		return json.NewEncoder(a.proc.Out).Encode(map[string]any{
-			"schema": "latamctl.slo-report/v1", "environment": a.global.env, "stack": a.stackName(), "met": !missed,
+			"schema": "latamctl.slo-report/v1", "environment": a.global.env, "stack": a.stackName(), "met": met,
 			"from": from.UTC().Format(time.RFC3339), "to": to.UTC().Format(time.RFC3339), "slos": lines,
 		})
 	}

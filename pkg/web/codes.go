@@ -116,7 +116,7 @@ var codeTable = [...]CodeInfo{
 	{Internal, http.StatusInternalServerError, "Internal error",
 		"The service met a state that it cannot handle. The log has the details under the request id."},
 	{Unavailable, http.StatusServiceUnavailable, "A dependency is unavailable",
-		"The store or the message bus could not be reached. Retry after the time in Retry-After."},
+		"The store or the message bus could not be reached, or the dataset's topic is missing. Retry after the time in Retry-After."},
 	{Overloaded, http.StatusServiceUnavailable, "Too many requests at once",
 		"The dataset already serves as many requests as it may at once. Retry after the time in Retry-After, with fewer in parallel."},
 	{IndexBuilding, http.StatusServiceUnavailable, "The index is still being built",

@@ -200,13 +200,31 @@ func (s *Service) lastEvent(ep *endpoint, h http.Header) (tailPosition, *web.Pro
 
 // followProblem is the answer when a stream could not be opened. The cause goes to the log only.
 func (s *Service) followProblem(r *http.Request, ep *endpoint, err error) *web.Problem {
+	if errors.Is(err, bus.ErrNotFound) {
+		return s.topicMissing(r, ep, err)
+	}
 	s.deps.Log.LogAttrs(r.Context(), slog.LevelWarn, "live stream not opened", slog.String("dataset", ep.ds.Name),
 		slog.String("request_id", web.RequestID(r.Context())), slog.Any("error", err))
-	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, bus.ErrDenied) || errors.Is(err, bus.ErrRefused) {
+	if errors.Is(err, bus.ErrDenied) || errors.Is(err, bus.ErrRefused) {
 		return web.NewProblem(web.Internal, "The live stream could not be opened.", "Report it with the request id.")
 	}
 	p := web.NewProblem(web.Unavailable, "The message bus cannot be reached.", "Retry.")
 	p.RetryAfter = time.Second
+	return p
+}
+
+// retryMissing is long enough for somebody to create what is missing.
+const retryMissing = 5 * time.Second
+
+// topicMissing is the answer when the dataset has no topic, or lost it while its stream was opened: a
+// fault of the platform that passes as soon as the topic is created.
+func (s *Service) topicMissing(r *http.Request, ep *endpoint, err error) *web.Problem {
+	s.deps.Log.LogAttrs(r.Context(), slog.LevelError, "live stream not opened: the topic of its dataset is missing; latamctl doctor shows what else is, "+
+		"latamctl up creates it, with --env on Google Cloud", slog.String("dataset", ep.ds.Name),
+		slog.String("topic", ep.ds.Topic), slog.String("request_id", web.RequestID(r.Context())), slog.Any("error", err))
+	p := web.NewProblem(web.Unavailable, fmt.Sprintf("%s has no topic that could be followed.", ep.ds.Name),
+		"Retry: once the topic is there, so are the live rows. The log of the service says how to create it.")
+	p.RetryAfter = retryMissing
 	return p
 }
 

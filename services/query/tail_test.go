@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -323,13 +324,38 @@ func TestTailRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		code web.Code
-	}{{fmt.Errorf("x: %w", bus.ErrUnavailable), web.Unavailable}, {fmt.Errorf("x: %w", bus.ErrNotFound), web.Internal}, {errors.New("x"), web.Unavailable}} {
+	}{{fmt.Errorf("x: %w", bus.ErrUnavailable), web.Unavailable}, {fmt.Errorf("x: %w", bus.ErrDenied), web.Internal}, {errors.New("x"), web.Unavailable}} {
 		w.service.deps.Follower = &fakeFollower{err: tt.err}
 		rec := w.do("GET", tailPath, "")
 		if p := problemOf(t, rec); p.Code != tt.code || strings.Contains(rec.Body.String(), `"x`) {
 			t.Errorf("%v: %s", tt.err, rec.Body)
 		}
 	}
+}
+
+// TestTailOfAMissingTopic: the caller can only wait, and whoever reads the log knows what to do.
+func TestTailOfAMissingTopic(t *testing.T) {
+	inTail(t, TailOptions{}, func(t *testing.T, w *tailWorld) {
+		log := &strings.Builder{}
+		w.service.deps.Log = slog.New(slog.NewTextHandler(log, nil))
+		w.follower.err = fmt.Errorf("follow topic flights: %w", bus.ErrNotFound)
+		rec := w.do("GET", tailPath, "")
+		if p := problemOf(t, rec); rec.Code != 503 || p.Code != web.Unavailable || !strings.Contains(p.Detail, "flights has no topic") {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+		if after := rec.Header().Get("Retry-After"); after != "5" {
+			t.Errorf("Retry-After: %q, want 5", after)
+		}
+		for _, want := range []string{"level=ERROR", "topic=flights", "latamctl doctor", "latamctl up"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log has no %q: %s", want, log)
+			}
+		}
+		w.follower.err = nil
+		if c := w.connect(tailPath); c.ended() {
+			t.Errorf("the topic is there, yet the stream ended: %s", c.text())
+		}
+	})
 }
 
 func TestTailHasAPlaceLimit(t *testing.T) {

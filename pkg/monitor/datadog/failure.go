@@ -108,6 +108,9 @@ func (c *Client) remarks(k *call, kind error) []string {
 	if k.attempts > 1 && (kind == nil || errors.Is(kind, ErrUnavailable) || errors.Is(kind, ErrAmbiguous)) {
 		said = append(said, fmt.Sprintf("gave up after %d attempts", k.attempts))
 	}
+	if !k.refused.IsZero() {
+		said = append(said, c.closed())
+	}
 	if errors.Is(kind, ErrDenied) {
 		said = append(said, c.denied(k))
 	}
@@ -115,6 +118,14 @@ func (c *Client) remarks(k *call, kind error) []string {
 		said = append(said, "it is not known whether it was made")
 	}
 	return said
+}
+
+// closed says what to look at when nothing listens where the requests go.
+func (c *Client) closed() string {
+	if c.site == c.base {
+		return fmt.Sprintf("nothing listens at %s: check DD_URL, and that what it names runs; without DD_URL requests go to Datadog itself", c.base)
+	}
+	return fmt.Sprintf("the connection to %s is refused: check DD_SITE, HTTPS_PROXY and the firewall", c.base)
 }
 
 // denied names the variables that hold the keys, and the right that the call needs.

@@ -2,6 +2,7 @@ package datadog_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,8 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -421,6 +424,53 @@ func TestRealNetwork(t *testing.T) {
 	wantKind(t, err, datadog.ErrUnavailable) // and not ErrAmbiguous
 	if errors.Is(err, datadog.ErrAmbiguous) {
 		t.Error(err)
+	}
+}
+
+// TestRefusedConnection: where nothing listens a call ends soon, with the address and what to check.
+func TestRefusedConnection(t *testing.T) {
+	t.Parallel()
+	proxy := func(o *datadog.Options) { o.URL = "https://dd.example.com:9" }
+	atSite := func(*datadog.Options) {}
+	refused := func(op string) answer {
+		return func(http.ResponseWriter, *http.Request) {
+			panic(error(&net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}))
+		}
+	}
+	for name, tc := range map[string]struct {
+		answers  []answer
+		option   func(*datadog.Options)
+		min, max time.Duration
+		says     string // "" wants it to succeed
+		op       string // default create, which happens once
+	}{
+		"closed":            {[]answer{refused("dial")}, proxy, time.Second, 10 * time.Second, "nothing listens at https://dd.example.com:9: check DD_URL", ""},
+		"closed site":       {[]answer{refused("dial")}, atSite, time.Second, 10 * time.Second, "is refused: check DD_SITE, HTTPS_PROXY and the firewall", ""},
+		"HTTPS_PROXY":       {[]answer{refused("proxyconnect")}, atSite, time.Second, 10 * time.Second, "check DD_SITE, HTTPS_PROXY and the firewall", ""},
+		"starts anew":       {[]answer{refused("dial"), refused("dial"), status(200, object{"id": 1})}, proxy, 0, 10 * time.Second, "", ""},
+		"overloaded as yet": {[]answer{status(503, nil)}, proxy, 30 * time.Second, 2 * time.Minute, "gave up after", "get"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := connect(t, script(tc.answers...), tc.option)
+				began := time.Now()
+				err := operations()[cmp.Or(tc.op, "create")](t.Context(), c)
+				if took := time.Since(began); took < tc.min || took > tc.max {
+					t.Errorf("it took %v, want %v to %v", took, tc.min, tc.max)
+				}
+				if tc.says == "" {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				e := wantKind(t, err, datadog.ErrUnavailable)
+				if !strings.Contains(e.Error(), tc.says) || errors.Is(err, datadog.ErrAmbiguous) {
+					t.Errorf("%v, want %q in it", err, tc.says)
+				}
+			})
+		})
 	}
 }
 

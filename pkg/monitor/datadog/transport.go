@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +24,10 @@ const (
 	backoffCap  = 20 * time.Second
 	backoffMin  = 50 * time.Millisecond
 )
+
+// refusedFor is how long a call goes on when its connection is refused again and again: long enough for a
+// proxy that starts anew, and far less than for a Datadog that is overloaded.
+const refusedFor = 8 * time.Second
 
 // Causes that are no answer of Datadog.
 var (
@@ -55,6 +60,8 @@ type call struct {
 	once      bool // it makes something new each time that it happens
 	attempts  int
 	uncertain bool // an earlier or the last attempt may have happened at Datadog
+	// refused is when the connection was refused first, of the attempts that have been since it was not.
+	refused time.Time
 }
 
 type callKey struct{}
@@ -93,14 +100,15 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		a = t.send(request, body)
 		t.limits.release(ticket, a.status(), a.header())
 		wait, again := next(c, a)
-		if !again || ctx.Err() != nil || time.Now().Add(wait).After(c.deadline) {
+		until := c.patient(a, time.Now())
+		if !again || ctx.Err() != nil || time.Now().Add(wait).After(until) {
 			break
 		}
 		t.log.DebugContext(ctx, "datadog call is repeated", "method", c.method, "path", c.path, "status", a.status(),
 			"error", t.scrub(a.err), "attempt", c.attempts, "wait", wait)
 		if c.attempts >= patience && a.status() != http.StatusTooManyRequests && t.told.CompareAndSwap(false, true) {
 			t.log.WarnContext(ctx, "Datadog does not answer as it should; trying again", "method", c.method, "path", c.path, "status", a.status(),
-				"error", t.scrub(a.err), "at_most", time.Until(c.deadline).Round(time.Second).String())
+				"error", t.scrub(a.err), "at_most", time.Until(until).Round(time.Second).String())
 		}
 		if wait > 0 && pause(ctx, wait, nil) != nil {
 			break
@@ -111,6 +119,21 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	a.response.Body = io.NopCloser(bytes.NewReader(a.body))
 	return a.response, nil
+}
+
+// patient is until when a call is repeated after an attempt that ended now.
+func (c *call) patient(a attempt, now time.Time) time.Time {
+	if !errors.Is(a.err, syscall.ECONNREFUSED) {
+		c.refused = time.Time{}
+		return c.deadline
+	}
+	if c.refused.IsZero() {
+		c.refused = now
+	}
+	if limit := c.refused.Add(refusedFor); limit.Before(c.deadline) {
+		return limit
+	}
+	return c.deadline
 }
 
 func (a attempt) status() int {
@@ -211,7 +234,7 @@ func unavailable(status int) bool {
 // unsent tells that no connection came about, so nothing was sent.
 func unsent(err error) bool {
 	var operation *net.OpError
-	if errors.As(err, &operation) && operation.Op == "dial" {
+	if errors.As(err, &operation) && operation.Op == "dial" || errors.Is(err, syscall.ECONNREFUSED) {
 		return true
 	}
 	var name *net.DNSError

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,7 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
+	"github.com/latamctl/latamctl/services/ingest"
 )
 
 func dataCmd(a *app) *cobra.Command {
@@ -29,7 +32,8 @@ func dataCmd(a *app) *cobra.Command {
 		Use:   "info",
 		Short: "Show topics, backlogs and tables with their sizes",
 		Long: `info asks the running latamctl up, or opens the folder itself when none runs. A topic's
-messages include acknowledged ones until their segment is deleted.`,
+messages include acknowledged ones until their segment is deleted. Of a running one it also shows
+how far ingest is behind: LAG is the age of the oldest message in work, and PAUSED why none is taken.`,
 		Example: "  latamctl data info\n  latamctl data info --data-dir /var/lib/latam -o json",
 		Args:    cobra.NoArgs,
 		RunE:    a.run(settings, func(ctx context.Context, _ []string) error { return a.runDataInfo(ctx, dir) }),
@@ -44,15 +48,40 @@ type dataInfo struct {
 	Schema  string `json:"schema"`
 	Folder  string `json:"folder"`
 	Running bool   `json:"running"`
-	engine.Stats
+	dataState
 }
 
-// dataHandler serves the engine's state at the admin address.
-func dataHandler(e *engine.Engine) http.Handler {
+// dataState is what the admin address tells of the engine, and of ingest where it runs in the process.
+type dataState struct {
+	engine.Stats
+	Ingest []ingestState `json:"ingest,omitempty"`
+}
+
+// ingestState is how ingest of one dataset is doing.
+type ingestState struct {
+	Dataset string `json:"dataset"`
+	// Lag is the age of the oldest message in work by its publish time, 0 while ingest is paused.
+	Lag    float64 `json:"lag_seconds"`
+	InWork int64   `json:"in_work"`
+	// Paused is receive, store, schema or rejects, and Why says it in words; empty when it is not.
+	Paused string `json:"paused,omitempty"`
+	Why    string `json:"why,omitempty"`
+}
+
+// dataHandler serves the state at the admin address; worker is nil where ingest runs elsewhere.
+func dataHandler(e *engine.Engine, worker *ingest.Service, datasets []*dataset.Dataset) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		stats, _ := e.Stats()
+		var state dataState
+		state.Stats, _ = e.Stats()
+		if worker != nil {
+			for _, ds := range datasets {
+				if did, ok := worker.Activity(ds.Name); ok {
+					state.Ingest = append(state.Ingest, ingestState{ds.Name, did.Behind.Seconds(), did.InFlight, did.Paused, did.Why})
+				}
+			}
+		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(stats) // The client is gone when it fails.
+		_ = json.NewEncoder(w).Encode(state) // The client is gone when it fails.
 	})
 }
 
@@ -61,11 +90,11 @@ func (a *app) runDataInfo(ctx context.Context, dir string) error {
 	stack, err := a.findStack(dir)
 	if err == nil {
 		info.Running = true
-		err = a.fetch(ctx, stack.Admin+"/data", &info.Stats)
+		err = a.fetch(ctx, stack.Admin+"/data", &info.dataState)
 	}
 	if err != nil {
 		// A stack that was killed leaves its note behind; the folder itself knows better.
-		info.Running = false
+		info.Running, info.Ingest = false, nil
 		if info.Stats, err = a.readDataDir(ctx, dir); err != nil {
 			return err
 		}
@@ -112,7 +141,28 @@ func (a *app) printDataInfo(info dataInfo) error {
 	for _, t := range info.Tables {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", t.Table, t.Rows, byteSize(t.Bytes))
 	}
+	printIngest(w, info.Ingest)
 	return w.Flush()
+}
+
+// printIngest shows how ingest is doing, and the whole reason below where it is paused.
+func printIngest(w io.Writer, datasets []ingestState) {
+	if len(datasets) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nINGEST\tLAG\tIN WORK\tPAUSED")
+	for _, d := range datasets {
+		lag, paused := time.Duration(d.Lag*float64(time.Second)).Round(time.Millisecond).String(), "-"
+		if d.Paused != "" {
+			lag, paused = "-", d.Paused
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", d.Dataset, lag, d.InWork, paused)
+	}
+	for _, d := range datasets {
+		if d.Paused != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", d.Dataset, strings.ReplaceAll(d.Why, "\n", "; "))
+		}
+	}
 }
 
 // byteSize is a size for people.

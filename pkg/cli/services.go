@@ -125,7 +125,7 @@ func (a *app) runIngest(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o, p.checks(datasets, worker))
+	admin, err := a.listenAdmin(ctx, p, o, datasets, worker)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (a *app) runServe(ctx context.Context, o serviceOptions) error {
 	if err := p.ensure(ctx, a.decl.Datasets); err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o, p.checks(a.decl.Datasets[:1], nil))
+	admin, err := a.listenAdmin(ctx, p, o, a.decl.Datasets[:1], nil)
 	if err != nil {
 		return err
 	}
@@ -233,10 +233,11 @@ type adminServer struct {
 	drain func()
 }
 
-func (a *app) listenAdmin(ctx context.Context, p *platform, o serviceOptions, checks []web.Check) (adminServer, error) {
-	deps := web.AdminDeps{Checks: checks, Metrics: p.telemetry.Prometheus, Now: a.proc.Now}
+// listenAdmin listens for probes of the datasets; worker is nil where ingest runs elsewhere.
+func (a *app) listenAdmin(ctx context.Context, p *platform, o serviceOptions, datasets []*dataset.Dataset, worker *ingest.Service) (adminServer, error) {
+	deps := web.AdminDeps{Checks: p.checks(datasets, worker), Metrics: p.telemetry.Prometheus, Now: a.proc.Now}
 	if _, inProcess := p.engine.Stats(); inProcess {
-		deps.Data = dataHandler(p.engine)
+		deps.Data = dataHandler(p.engine, worker, datasets)
 	}
 	admin := web.NewAdmin(web.AdminOptions{}, deps)
 	server, err := web.Listen(ctx, adminListener(o), web.Deps{Handler: admin.Handler(), Log: a.log, Now: a.proc.Now, OnDrain: admin.Drain})

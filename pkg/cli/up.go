@@ -130,7 +130,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	admin, err := a.listenAdmin(ctx, p, o.serviceOptions, p.checks(a.decl.Datasets, worker))
+	admin, err := a.listenAdmin(ctx, p, o.serviceOptions, a.decl.Datasets, worker)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ type Activity struct {
 	Behind time.Duration
 	// Paused is why nothing is received or stored now: receive, store, schema or rejects; empty when it is.
 	Paused string
+	// Why is the whole reason of Paused with what to do, for people.
+	Why string
 }
 
 // Activity returns what this process did for a dataset; false says that it does not ingest it.
@@ -31,6 +33,9 @@ func (s *Service) Activity(dataset string) (Activity, bool) {
 			a := r.activity.at(now)
 			a.InFlight, a.Paused = r.observed.inFlight.n.Load(), r.pausedBy()
 			a.Behind, _ = r.ages(now)
+			if a.Paused != "" {
+				a.Why = r.whyPaused()
+			}
 			return a, true
 		}
 	}

@@ -71,6 +71,20 @@ func (r *route) pausedBy() string {
 	return ""
 }
 
+// whyPaused is the whole reason of pausedBy; it may be empty when the route goes on meanwhile.
+func (r *route) whyPaused() string {
+	why := r.gate.why()
+	if why == nil {
+		r.mu.Lock()
+		why = r.health.receive
+		r.mu.Unlock()
+	}
+	if why == nil {
+		return ""
+	}
+	return why.Error()
+}
+
 // ages returns the age by publish time of the oldest message in work that was not delivered before, and
 // how long the one that was received first has been in work. Messages of a clock that runs ahead are
 // new. One delivered again says nothing about how far behind the process is, only that it failed once;

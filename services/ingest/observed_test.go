@@ -158,6 +158,9 @@ func TestPaused(t *testing.T) {
 							t.Errorf("%s: paused for %s is %d, want it for %q only", when, known, paused, reason)
 						}
 					}
+					if a, _ := h.svc.Activity("events"); a.Paused != reason || (a.Why != "") != (reason != "") {
+						t.Errorf("%s: the activity says paused %q because %q, want %q and a reason", when, a.Paused, a.Why, reason)
+					}
 					if lag := sums["latam.ingest.lag{dataset=events}"]; lag > 1 {
 						t.Errorf("%s: the lag is %v s", when, lag)
 					}

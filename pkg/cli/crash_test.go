@@ -39,7 +39,7 @@ const (
 	// crashStarting is one in how many kills hits a process that is still starting.
 	crashStarting = 5
 	// crashSettle is how long the system may take to settle what the last kill left behind.
-	crashSettle = 60 * time.Second
+	crashSettle = waitLimit
 )
 
 // TestCrashUnderLoadLosesNothing kills the whole program again and again while records are
@@ -201,8 +201,8 @@ func (s *crashStack) awaitReady(c *crashChild) {
 		}
 	case <-c.ended:
 		s.t.Fatalf("up ended by itself while it started: %v", c.cmd.ProcessState)
-	case <-time.After(60 * time.Second):
-		s.t.Fatal("up was not ready within 60s")
+	case <-time.After(waitLimit):
+		s.t.Fatalf("up was not ready within %s", waitLimit)
 	}
 	s.restarts = append(s.restarts, time.Since(c.began))
 	s.mu.Lock()

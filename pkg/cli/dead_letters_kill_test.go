@@ -64,7 +64,7 @@ func publishBad(t *testing.T, dir, dataset string, n int) map[string]time.Time {
 	writeFile(t, dir, dataset+".ndjson", records.String())
 	run(t, dir, nil, "publish", dataset, "-f", dataset+".ndjson")
 	published := map[string]time.Time{}
-	eventually(t, 60*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		letters := listLetters(t, dir, dataset)
 		for _, l := range letters {
 			var record struct{ Code string }
@@ -94,7 +94,7 @@ func checkReplayed(t *testing.T, r ready, dataset string, published map[string]t
 		t.Fatal(err)
 	}
 	defer client.Close()
-	eventually(t, 60*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		rows := 0
 		err := client.Open(dataset).ReadRows(t.Context(), bigtable.InfiniteRange(""), func(row bigtable.Row) bool {
 			rows++
@@ -212,7 +212,7 @@ func TestReplayKilled(t *testing.T) {
 		case <-i.arrived:
 		case <-p.ended:
 			t.Fatalf("%s: replay ended by itself:\n%s", point, tail(p.stderr.String()))
-		case <-time.After(30 * time.Second):
+		case <-time.After(waitLimit):
 			t.Fatalf("%s: replay did not come there", point)
 		}
 		if err := p.cmd.Process.Kill(); err != nil {
@@ -222,7 +222,7 @@ func TestReplayKilled(t *testing.T) {
 	}
 	for dataset, point := range points {
 		// What the killed one held comes back when its lease ends.
-		eventually(t, 90*time.Second, func() (bool, string) {
+		eventually(t, waitLimit, func() (bool, string) {
 			out := run(t, dir, nil, "dead-letters", "replay", dataset, "--all", "--set", "n=7", "-o", "json")
 			left := listLetters(t, dir, dataset)
 			rows := len(walk(t, r.API, dataset, map[string][]string{}))
@@ -251,7 +251,7 @@ func TestTwoReplaysAtOnce(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &doc); err != nil {
 				t.Fatalf("%v\n%s", err, tail(line))
 			}
-		case <-time.After(60 * time.Second):
+		case <-time.After(waitLimit):
 			t.Fatal("replay did not end")
 		}
 		if err := <-p.done; err != nil {
@@ -348,7 +348,7 @@ func TestDeadLettersOnGooglesEmulators(t *testing.T) {
 	settled(t, "http://"+admin, "rejected", 51)
 	list := func(want string) {
 		t.Helper()
-		eventually(t, 30*time.Second, func() (bool, string) {
+		eventually(t, waitLimit, func() (bool, string) {
 			out := run(t, dir, e.env(), "dead-letters", "list", "events", "--summary", "-o", "json")
 			return strings.Contains(out, want), out
 		})

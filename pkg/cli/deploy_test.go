@@ -56,6 +56,7 @@ type (
 )
 
 func setupCluster(env *testscript.Env) error {
+	env.Setenv(raceOptions, os.Getenv(raceOptions))
 	server := deploytest.New()
 	env.Defer(server.Close)
 	env.Values[clusterKey{}], env.Values[lockKey{}] = server, make(chan struct{})

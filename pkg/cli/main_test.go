@@ -32,22 +32,25 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asFake) != "" {
 		os.Exit(cli.MainWithFakeDriver(proc.OS()))
 	}
-	flag.Parse()
-	waitSideBySide()
-	leaveAtOnce()
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tests{m}, map[string]func(){
 		"latamctl": func() { os.Exit(cli.Main(proc.OS())) },
 	})
 }
 
-// waitSideBySide runs more tests at once than there are processors, unless -parallel says how many: most
-// of the time they wait for programs that they have started.
-func waitSideBySide() {
+// tests are those of the package.
+type tests struct{ *testing.M }
+
+// Run runs more tests at once than there are processors, unless -parallel says how many: most of the time
+// they wait for programs that they have started.
+func (m tests) Run() int {
+	flag.Parse()
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
 	if !asked {
 		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	}
+	leaveAtOnce()
+	return m.M.Run()
 }
 
 // leaveAtOnce is for the programs that are started under the race detector, which by default sleeps for a

@@ -26,7 +26,7 @@ type aggregateAnswer struct {
 // TestAggregatesOfPublishedFlights compares the service's answer with the published records.
 func TestAggregatesOfPublishedFlights(t *testing.T) {
 	t.Parallel()
-	f := loadFlights(t, 20_000)
+	f := loadFlights(t, allFlights)
 	dir := t.TempDir()
 	_, r := startUp(t, dir, "--no-sample")
 	run(t, dir, nil, "publish", "flights", "-f", f.file)

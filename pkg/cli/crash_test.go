@@ -49,7 +49,7 @@ func TestCrashUnderLoadLosesNothing(t *testing.T) {
 		t.Skip("20 kills take half a minute")
 	}
 	t.Parallel()
-	kills, seed := int(fromEnv(t, crashKillsVar, 20)), fromEnv(t, crashSeedVar, rand.Uint64())
+	kills, seed := int(fromEnv(t, crashKillsVar, crashKills)), fromEnv(t, crashSeedVar, rand.Uint64())
 	t.Logf("%s=%d %s=%d", crashKillsVar, kills, crashSeedVar, seed)
 	s := newCrashStack(t)
 	l := newCrashLoad(t, s, seed)

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,6 +76,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv(raceOptions, os.Getenv(raceOptions))
 			env.Values[standInKey{}] = &standIn{}
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "race" {
+				return false, fmt.Errorf("unknown condition %q: there is race, of the race detector", name)
+			}
+			return raceDetector, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await":        await,

@@ -40,8 +40,10 @@ tflint: ## every stack by the rules that tflint has built in; it has to be on PA
 	@command -v tflint >/dev/null || { echo "tflint is not on PATH: $(GO) install github.com/terraform-linters/tflint@latest" >&2; exit 1; }
 	$(GO) test -run '^TestStacksAreLinted$$' -count=1 ./stacks
 
+# Under the race detector each program sleeps for a second before it ends, and the tests start many. Tests
+# that show no race leave themselves out, or take smaller loads: in their packages it is raceDetector.
 race: ## every test under the race detector, with the fuzz seeds and the import levels
-	$(GO) test -race -timeout 30m ./...
+	GORACE=atexit_sleep_ms=10 $(GO) test -race -timeout 30m ./...
 
 fuzz: ## fuzz each target for FUZZTIME (default 20s)
 	@for pkg in $$($(GO) list ./...); do \
@@ -89,6 +91,7 @@ soak: ## 10 million messages through the log, the faults at their full size, LAT
 	  LATAM_OUTAGES=40 LATAM_F06_SECONDS=360 $(FAULT) -parallel 4 -timeout 3h -skip '^(TestF17|TestHeadline)' ./pkg/fault
 	LATAM_F08_RATE=1 $(FAULT) -run '^TestF08PoisonDoesNotSlowTheOthers$$' -timeout 20m ./pkg/fault
 	LATAM_SOAK_MINUTES=$${LATAM_SOAK_MINUTES:-60} $(FAULT) -run '^TestF17Soak$$' -timeout 4h ./pkg/fault
+	LATAM_EMULATOR_FLIGHTS=20000 $(GO) test -run '^TestGooglesEmulators$$' -count=1 -timeout 20m ./pkg/cli
 
 walk: ## a million rows walked by cursor and exported: the same rows, flat memory
 	LATAM_WALK_ROWS=1000000 $(GO) test -run '^TestWalkAndExport' -count=1 -v -timeout 30m ./services/query

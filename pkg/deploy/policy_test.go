@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -282,6 +283,7 @@ func TestPolicyCatches(t *testing.T) {
 		return func(o map[string]any) { put(o, value, path...) }
 	}
 	ingest := "Deployment/flights/ingest"
+	sound := render(t, values())
 	for _, c := range []struct {
 		object string
 		change func(map[string]any)
@@ -329,7 +331,8 @@ func TestPolicyCatches(t *testing.T) {
 		{"NetworkPolicy/flights/load-balancer", at([]any{map[string]any{}}, "spec", "ingress"), "network openings"},
 		{"ServiceAccount/flights/serve", at(nil, "automountServiceAccountToken"), "the account mounts its token"},
 	} {
-		objects := render(t, values())
+		objects := maps.Clone(sound)
+		objects[c.object] = sound[c.object].DeepCopy()
 		c.change(objects[c.object].Object)
 		got := breaches(t, objects)
 		if !slices.ContainsFunc(got, func(s string) bool { return s == c.want || strings.HasSuffix(s, ": "+c.want) }) {

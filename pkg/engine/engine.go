@@ -22,7 +22,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/engine/cellstore"
 	"github.com/latamctl/latamctl/pkg/engine/rowcodec"
 	"github.com/latamctl/latamctl/pkg/engine/topiclog"
-	"github.com/latamctl/latamctl/pkg/store/roundtrip"
+	"github.com/latamctl/latamctl/pkg/telemetry/roundtrip"
 )
 
 // Kind says where Pub/Sub and Bigtable run.

@@ -15,7 +15,7 @@ import (
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/engine"
 	"github.com/latamctl/latamctl/pkg/store"
-	"github.com/latamctl/latamctl/pkg/store/roundtrip"
+	"github.com/latamctl/latamctl/pkg/telemetry/roundtrip"
 )
 
 var route = bus.Route{Topic: "events", Subscription: "events-ingest", DeadLetterTopic: "events-dead", DeadLetterSubscription: "events-dead-inspect"}

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
-	"github.com/latamctl/latamctl/pkg/store/roundtrip"
+	"github.com/latamctl/latamctl/pkg/telemetry/roundtrip"
 )
 
 // The kinds of error that callers tell apart, with errors.Is.

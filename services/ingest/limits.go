@@ -9,7 +9,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
-	"github.com/latamctl/latamctl/pkg/store/roundtrip"
+	"github.com/latamctl/latamctl/pkg/telemetry/roundtrip"
 )
 
 // The latencies that the limits follow, of one request to the store. They leave a margin under the 50

@@ -19,7 +19,7 @@ import (
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/store"
-	"github.com/latamctl/latamctl/pkg/store/roundtrip"
+	"github.com/latamctl/latamctl/pkg/telemetry/roundtrip"
 )
 
 // commits has the limiter see n commits of a latency, one after the other.

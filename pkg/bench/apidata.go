@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -119,7 +118,7 @@ func (d *apiData) write(ctx context.Context, sink Sink, from, to int) error {
 		}
 		rows = append(rows, row)
 	}
-	return errors.Join(sink.Put(ctx, d.ds.Table(), rows)...)
+	return putAll(ctx, sink, d.ds.Table(), rows)
 }
 
 func (d *apiData) path() string { return "/v1/datasets/" + url.PathEscape(d.ds.Name) + "/rows" }

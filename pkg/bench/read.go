@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -102,7 +101,7 @@ func (r *reads) write(ctx context.Context, from, to int, written *commits) error
 		rows = append(rows, r.records.row(i, r.records.fill(i)))
 	}
 	start := time.Now()
-	err := errors.Join(r.deps.Store.Put(ctx, readTable, rows)...)
+	err := putAll(ctx, r.deps.Store, readTable, rows)
 	written.count(len(rows), time.Since(start))
 	return err
 }

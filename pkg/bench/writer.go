@@ -1,13 +1,17 @@
 package bench
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/latamctl/latamctl/pkg/bus"
 	"github.com/latamctl/latamctl/pkg/dataset"
+	"github.com/latamctl/latamctl/pkg/store"
 )
 
 // The bounds of one commit, the same as the ingest service's.
@@ -135,4 +139,28 @@ func (c *commits) rowsPerCommit() *RowsPerCommit {
 		return nil
 	}
 	return &RowsPerCommit{Mean: round(float64(c.rows.Load()) / float64(n)), Max: c.most.Load()}
+}
+
+// putTries is how often rows are written that a measurement begins with: on a busy machine a deadline may pass.
+const putTries = 5
+
+// putAll stores all of the rows. Its error is that of the first which is left, however many share it.
+func putAll(ctx context.Context, sink Sink, table string, rows []dataset.Row) error {
+	for tries := 1; ; tries++ {
+		var first error
+		var left []dataset.Row
+		for i, err := range sink.Put(ctx, table, rows) {
+			if err != nil {
+				left = append(left, rows[i])
+				first = cmp.Or(first, err)
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if tries == putTries || ctx.Err() != nil || !errors.Is(first, store.ErrUnavailable) {
+			return fmt.Errorf("%d of %d rows are not stored: %w", len(left), len(rows), first)
+		}
+		rows = left
+	}
 }

@@ -76,7 +76,7 @@ func drip(conn net.Conn, head string, every time.Duration) time.Duration {
 func TestSlowClientsDoNotDisturb(t *testing.T) {
 	n := abuseSize(t, slowConnsVar, 60)
 	full := n >= 500 // then with the limits of production
-	opts := web.Options{ReadHeaderTimeout: 500 * time.Millisecond, ReadTimeout: time.Second, WriteTimeout: 1200 * time.Millisecond}
+	opts := web.Options{ReadHeaderTimeout: 500 * time.Millisecond, ReadTimeout: time.Second, WriteTimeout: 4 * time.Second}
 	if full {
 		opts = web.Options{}
 	}

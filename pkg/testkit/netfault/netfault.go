@@ -109,10 +109,14 @@ func (p *Proxy) Reset() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.conns) / 2
+	// Without it, Close would be an orderly end. It is set for all first: as soon as one end of a pair is
+	// closed, the other is closed too by who passes on between them.
 	for c := range p.conns {
 		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // Without it, Close would be an orderly end.
+			_ = tcp.SetLinger(0)
 		}
+	}
+	for c := range p.conns {
 		_ = c.Close()
 	}
 	clear(p.conns)

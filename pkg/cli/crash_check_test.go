@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigtable"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/latamctl/latamctl/pkg/dataset"
 	"github.com/latamctl/latamctl/pkg/testkit"
@@ -212,7 +211,7 @@ func (l *crashLoad) checkServed(t *testing.T) {
 		if !found && !a.Acked {
 			continue
 		}
-		if diff := cmp.Diff(decodeRecord(a.Payload), row); diff != "" {
+		if diff := difference(decodeRecord(a.Payload), row); diff != "" {
 			if wrong++; wrong <= 5 {
 				t.Errorf("the API serves another row than attempt %d:\n%s", a.N, diff)
 			}

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // emulators are Google's Pub/Sub and Bigtable emulators of the Cloud SDK, for one test.
@@ -105,7 +103,7 @@ func TestGooglesEmulators(t *testing.T) {
 		rows := walk(t, api, "flights", url.Values{})
 		return len(rows) >= len(f.last), fmt.Sprintf("%d of %d rows", len(rows), len(f.last))
 	})
-	if diff := cmp.Diff(f.last, f.byOrigin(t, api)); diff != "" {
+	if diff := difference(f.last, f.byOrigin(t, api)); diff != "" {
 		t.Errorf("rows differ from the last records published:\n%s", tail(diff))
 	}
 	if out := run(t, dir, e.env(), "verify", "--url", api); !strings.Contains(out, "18 passed, 0 failed") {

@@ -257,3 +257,30 @@ func TestWorks(t *testing.T) {
 		t.Errorf("%+v is left", old)
 	}
 }
+
+// TestLateAnswer answers a message again after its place went to another one: were the second answer
+// that one's, it would be acknowledged before it is stored.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorks(1)
+	given := &item{}
+	place := w.enter(given)
+	given.waiting.Store(true)
+	given.answer(errGivenUp)
+	<-given.done
+	w.leave(place)
+	reused := false
+	for range 2 { // All places.
+		next := &item{}
+		w.enter(next)
+		next.waiting.Store(true)
+		reused = reused || next.done == given.done
+		given.answer(nil)
+		if len(next.done) != 0 || !next.waiting.Load() {
+			t.Error("a message was answered by the late answer of another")
+		}
+	}
+	if !reused || !errors.Is(given.err, errGivenUp) {
+		t.Errorf("the place was reused: %v, and the first answer is %v", reused, given.err)
+	}
+}

@@ -277,7 +277,7 @@ func TestLateAnswer(t *testing.T) {
 		reused = reused || next.done == given.done
 		given.answer(nil)
 		if len(next.done) != 0 || !next.waiting.Load() {
-			t.Error("a message was answered by the late answer of another")
+			t.Fatal("a message was answered by the late answer of another")
 		}
 	}
 	if !reused || !errors.Is(given.err, errGivenUp) {
